@@ -1,0 +1,751 @@
+//! Drop reasons, parse errors, and one small error enum for each family of control operations.
+//!
+//! Nothing on the data path returns an `Err` for what a packet holds: a packet that cannot be
+//! carried is a verdict with a [`DropReason`], and counted. Errors here are for the host.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::addr::{Destination, IpPrefix, MacAddr, PortId, Vni, VtepId};
+
+macro_rules! numbered {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $($(#[$vmeta:meta])* $variant:ident = $num:literal, $label:literal;)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[$vmeta])* $variant = $num,)*
+        }
+
+        impl $name {
+            /// Every value, in the order of the numbers.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// The number, the same in C. Never reused.
+            pub const fn number(self) -> u8 {
+                self as u8
+            }
+
+            /// The value with this number.
+            pub const fn from_number(n: u8) -> Option<$name> {
+                match n {
+                    $($num => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// A stable, short, lower-case name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($name::$variant => $label,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+numbered! {
+    /// Why a frame was not carried. Closed and numbered; numbers of retired reasons stay reserved.
+    ///
+    /// 1-31: the bytes are wrong. 32-47: the sender is not accepted. 48-79: there is nowhere to
+    /// send it. 80-95: a backend could not carry it. 0 is no reason.
+    #[allow(clippy::manual_non_exhaustive)]
+    pub enum DropReason {
+        /// The bytes end before the header or the length that a header states.
+        Truncated = 1, "truncated";
+        /// The version nibble of an IP header does not fit its EtherType.
+        BadVersion = 2, "bad_version";
+        /// A header length below its minimum or beyond the packet (IPv4 IHL, IPv6 extension).
+        BadHeaderLength = 3, "bad_header_length";
+        /// A total or payload length that contradicts the headers before it.
+        BadLength = 4, "bad_length";
+        /// An IPv4 header or UDP checksum that does not verify.
+        BadChecksum = 5, "bad_checksum";
+        /// A zero UDP checksum over IPv6 where that is not allowed (RFC 6935, section 5).
+        ZeroChecksum = 6, "zero_checksum";
+        /// The outer packet is a fragment (RFC 7348, section 4.3 lets a VTEP discard it).
+        OuterFragment = 7, "outer_fragment";
+        /// An outer EtherType that is neither IPv4 nor IPv6.
+        OuterNotIp = 8, "outer_not_ip";
+        /// An outer IP protocol other than UDP.
+        OuterNotUdp = 9, "outer_not_udp";
+        /// A UDP destination port that is not a tunnel port of this engine.
+        NotTunnelPort = 10, "not_tunnel_port";
+        /// The VXLAN I flag is clear: the VNI is not valid (RFC 7348, section 5).
+        NoVniFlag = 11, "no_vni_flag";
+        /// A reserved bit is set that the configured policy requires to be zero.
+        ReservedBits = 12, "reserved_bits";
+        /// More VLAN tags than the two that are seen through.
+        TooManyTags = 13, "too_many_tags";
+        /// An IPv6 extension header chain longer than the bound.
+        TooManyExtensions = 14, "too_many_extensions";
+        /// An ARP packet that is not Ethernet/IPv4 (RFC 826).
+        BadArp = 15, "bad_arp";
+        /// An outer CE mark on an inner packet that is not ECN-capable (RFC 6040, section 4.2).
+        BadEcn = 16, "bad_ecn";
+
+        /// No such VNI here.
+        UnknownVni = 32, "unknown_vni";
+        /// The outer source is not a known VTEP and the VNI accepts only those.
+        UnknownSource = 33, "unknown_source";
+        /// An outer source that no VTEP can have: unspecified, multicast, broadcast, or our own.
+        InvalidOuterSource = 34, "invalid_outer_source";
+        /// An inner source MAC that no station can have: zero or a group address.
+        InvalidSourceMac = 35, "invalid_source_mac";
+        /// The inner source MAC is this node's own router MAC: a loop or a forgery.
+        OwnSourceMac = 36, "own_source_mac";
+        /// The inner source MAC is held elsewhere by a static or sticky entry.
+        MacPinned = 37, "mac_pinned";
+        /// The outer destination is not an address of this VTEP.
+        NotOurAddress = 38, "not_our_address";
+
+        /// No route covers the inner destination.
+        NoRoute = 48, "no_route";
+        /// The route says to drop.
+        Blackhole = 49, "blackhole";
+        /// It came from a tunnel and would go to a tunnel.
+        SplitHorizon = 50, "split_horizon";
+        /// It would leave by the port it came from.
+        SamePort = 51, "same_port";
+        /// It should be flooded and there is nobody to flood it to.
+        NoFloodTarget = 52, "no_flood_target";
+        /// The destination MAC is unknown and the VNI does not flood unknown unicast.
+        UnknownMac = 53, "unknown_mac";
+        /// A unicast frame on a routed VNI that is not addressed to the router MAC.
+        NotForRouter = 54, "not_for_router";
+        /// The frame, encapsulated, exceeds the VTEP's MTU and may not be answered.
+        MtuExceeded = 55, "mtu_exceeded";
+        /// The frame's buffer has too little headroom for the outer headers.
+        NoHeadroom = 56, "no_headroom";
+        /// The frame on a routed VNI is neither IP nor ARP.
+        NotIp = 57, "not_ip";
+        /// The encapsulated packet would exceed what a length field can say (65,535 octets).
+        TooLong = 58, "too_long";
+        /// The VTEP's address family has no local address, so no outer header can be built.
+        NoLocalAddress = 59, "no_local_address";
+
+        /// The backend's transmit queue was full.
+        TxQueueFull = 80, "tx_queue_full";
+        /// The backend could not send the packet.
+        TxFailed = 81, "tx_failed";
+        /// The backend's receive buffer was smaller than the packet.
+        RxTruncated = 82, "rx_truncated";
+        /// A frame was punted and the backend has no slow path for it.
+        NotHandled = 83, "not_handled";
+    }
+}
+
+impl DropReason {
+    /// How many counters one for each number takes: the largest number plus one, reserved ones included.
+    pub const SLOTS: usize = 96;
+}
+
+numbered! {
+    /// Why a frame goes to the host's slow path instead of being carried. Numbered like [`DropReason`].
+    pub enum PuntReason {
+        /// ARP on a routed VNI: somebody asks for an address that a route covers.
+        Arp = 1, "arp";
+        /// IPv6 neighbour discovery on a routed VNI (RFC 4861).
+        NeighborDiscovery = 2, "neighbor_discovery";
+        /// The TTL or hop limit would reach zero: ICMP time exceeded is due (RFC 1812, 5.3.1).
+        TtlExpired = 3, "ttl_expired";
+        /// Encapsulated it would exceed the VTEP's MTU: ICMP too big is due (RFC 1191, RFC 8201).
+        TooBig = 4, "too_big";
+        /// The route is [`NextHop::Direct`](crate::addr::NextHop::Direct).
+        DirectRoute = 5, "direct_route";
+        /// The route leads to a port whose peer MAC is not configured.
+        NoNeighbor = 6, "no_neighbor";
+    }
+}
+
+numbered! {
+    /// The header at which parsing stopped.
+    pub enum Layer {
+        /// Outer Ethernet, tags included.
+        Ethernet = 1, "ethernet";
+        /// Outer IPv4.
+        Ipv4 = 2, "ipv4";
+        /// Outer IPv6, extension headers included.
+        Ipv6 = 3, "ipv6";
+        /// Outer UDP.
+        Udp = 4, "udp";
+        /// VXLAN.
+        Vxlan = 5, "vxlan";
+        /// Inner Ethernet, tags included.
+        InnerEthernet = 6, "inner_ethernet";
+        /// Inner ARP.
+        InnerArp = 7, "inner_arp";
+        /// Inner IPv4.
+        InnerIpv4 = 8, "inner_ipv4";
+        /// Inner IPv6, extension headers included.
+        InnerIpv6 = 9, "inner_ipv6";
+        /// Outer ARP.
+        Arp = 10, "arp";
+    }
+}
+
+impl Layer {
+    /// The same header one encapsulation further in.
+    pub const fn inner(self) -> Layer {
+        match self {
+            Layer::Ethernet => Layer::InnerEthernet,
+            Layer::Arp => Layer::InnerArp,
+            Layer::Ipv4 => Layer::InnerIpv4,
+            Layer::Ipv6 => Layer::InnerIpv6,
+            other => other,
+        }
+    }
+}
+
+/// What was wrong with some bytes, and where: 4 bytes in all.
+///
+/// ```
+/// use overlane::error::{DropReason, Layer, ParseError};
+/// let e = ParseError::new(Layer::Udp, DropReason::Truncated, 34);
+/// assert_eq!(e.to_string(), "truncated at udp, offset 34");
+/// assert_eq!(core::mem::size_of::<ParseError>(), 4);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParseError {
+    layer: Layer,
+    reason: DropReason,
+    offset: u16,
+}
+
+impl ParseError {
+    /// An error in `layer`, whose header or field starts `offset` octets into the packet
+    /// (offsets above 65,535 are reported as 65,535).
+    pub const fn new(layer: Layer, reason: DropReason, offset: usize) -> ParseError {
+        ParseError {
+            layer,
+            reason,
+            offset: if offset > u16::MAX as usize { u16::MAX } else { offset as u16 },
+        }
+    }
+
+    /// The header in which parsing stopped.
+    pub const fn layer(self) -> Layer {
+        self.layer
+    }
+
+    /// What was wrong; always of the first band.
+    pub const fn reason(self) -> DropReason {
+        self.reason
+    }
+
+    /// Octets from the start of the packet to the header or field that is wrong.
+    pub const fn offset(self) -> usize {
+        self.offset as usize
+    }
+
+    /// The same error seen from a packet in which these bytes start at `base`.
+    pub const fn within(self, base: usize) -> ParseError {
+        ParseError::new(self.layer, self.reason, base.saturating_add(self.offset as usize))
+    }
+
+    /// The same error, in the inner header of that kind.
+    pub const fn inner(self) -> ParseError {
+        ParseError { layer: self.layer.inner(), ..self }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}, offset {}", self.reason, self.layer, self.offset)
+    }
+}
+
+/// A textual or numeric address that is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddrError {
+    /// Not six pairs of hexadecimal digits.
+    Mac,
+    /// Not `address/length`.
+    Prefix,
+    /// The prefix length exceeds the address.
+    PrefixLength {
+        /// What was given.
+        len: u8,
+        /// What the family allows.
+        max: u8,
+    },
+    /// Bits behind the prefix length are set.
+    HostBits,
+    /// The VNI exceeds 24 bits.
+    Vni(u32),
+    /// Not a number.
+    NotANumber,
+}
+
+impl fmt::Display for AddrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddrError::Mac => {
+                f.write_str("not a MAC address; write six pairs of hexadecimal digits, as 02:00:00:00:00:2a")
+            }
+            AddrError::Prefix => {
+                f.write_str("not a prefix; write ADDRESS/LENGTH, as 10.244.1.0/24 or fd00::/48")
+            }
+            AddrError::PrefixLength { len, max } => write!(f, "prefix length {len} exceeds {max}"),
+            AddrError::HostBits => f.write_str("the address has bits set behind the prefix length"),
+            AddrError::Vni(v) => write!(f, "VNI {v} exceeds 24 bits (16777215)"),
+            AddrError::NotANumber => f.write_str("not a number"),
+        }
+    }
+}
+
+/// Memory lent to a table does not fit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CapacityError {
+    /// A table was lent no memory.
+    Empty {
+        /// Which table.
+        table: &'static str,
+    },
+    /// More entries than the table's ids can name.
+    TooLarge {
+        /// Which table.
+        table: &'static str,
+        /// How many entries were lent.
+        entries: usize,
+        /// How many it can use.
+        max: usize,
+    },
+    /// Two parts of one table that must have the same size do not.
+    Mismatch {
+        /// Which table.
+        table: &'static str,
+        /// The size of the first part.
+        first: usize,
+        /// The size of the second part.
+        second: usize,
+    },
+}
+
+impl fmt::Display for CapacityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CapacityError::Empty { table } => {
+                write!(f, "{table}: no memory lent; its capacity must be at least 1")
+            }
+            CapacityError::TooLarge { table, entries, max } => {
+                write!(f, "{table}: {entries} entries, at most {max}")
+            }
+            CapacityError::Mismatch { table, first, second } => {
+                write!(
+                    f,
+                    "{table}: its parts have {first} and {second} entries and must have the same number"
+                )
+            }
+        }
+    }
+}
+
+/// A change to the VNI table that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VniError {
+    /// The VNI exists already.
+    Exists(Vni),
+    /// No such VNI.
+    Unknown(Vni),
+    /// The table is full.
+    Full(Vni),
+    /// The VNI still has ports; remove those first.
+    InUse {
+        /// The VNI.
+        vni: Vni,
+        /// How many ports it has.
+        ports: u32,
+    },
+    /// A routed VNI's router MAC must be a unicast address.
+    RouterMac(MacAddr),
+}
+
+impl fmt::Display for VniError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VniError::Exists(v) => write!(f, "VNI {v} exists already"),
+            VniError::Unknown(v) => write!(f, "no VNI {v}"),
+            VniError::Full(v) => write!(f, "the VNI table is full; VNI {v} was not added"),
+            VniError::InUse { vni, ports } => {
+                write!(f, "VNI {vni} still has {ports} port(s); remove them first")
+            }
+            VniError::RouterMac(m) => write!(f, "{m} cannot be a router's MAC; it must be unicast"),
+        }
+    }
+}
+
+/// A change to the VTEP table that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VtepError {
+    /// A VTEP with this underlay address exists already.
+    Exists(IpAddr),
+    /// No such VTEP.
+    Unknown(VtepId),
+    /// The table is full.
+    Full(IpAddr),
+    /// No VTEP can have this underlay address: unspecified, multicast, broadcast, or our own.
+    Address(IpAddr),
+    /// The engine has no local address of this family.
+    Family(IpAddr),
+    /// The UDP port is zero.
+    Port,
+    /// The MTU is too small for an inner frame (it must be 0, for unlimited, or at least 128).
+    Mtu(u16),
+    /// Routes lead to the VTEP; remove those first.
+    InUse {
+        /// The VTEP.
+        vtep: VtepId,
+        /// How many routes.
+        routes: u32,
+    },
+}
+
+impl fmt::Display for VtepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VtepError::Exists(a) => write!(f, "a VTEP at {a} exists already"),
+            VtepError::Unknown(v) => write!(f, "no {v}"),
+            VtepError::Full(a) => write!(f, "the VTEP table is full; {a} was not added"),
+            VtepError::Address(a) => write!(f, "{a} cannot be a VTEP's address"),
+            VtepError::Family(a) => write!(f, "{a}: this node has no underlay address of that family"),
+            VtepError::Port => f.write_str("UDP port 0 cannot be sent to"),
+            VtepError::Mtu(m) => write!(f, "MTU {m} is too small; use 0 for no limit, or at least 128"),
+            VtepError::InUse { vtep, routes } => {
+                write!(f, "{routes} route(s) lead to {vtep}; remove them first")
+            }
+        }
+    }
+}
+
+/// A change to the port table that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PortError {
+    /// No such port.
+    Unknown(PortId),
+    /// The table is full.
+    Full,
+    /// The port's VNI does not exist.
+    NoVni(Vni),
+    /// A peer MAC must be unicast.
+    PeerMac(MacAddr),
+    /// Routes lead to the port; remove those first.
+    InUse {
+        /// The port.
+        port: PortId,
+        /// How many routes.
+        routes: u32,
+    },
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortError::Unknown(p) => write!(f, "no {p}"),
+            PortError::Full => f.write_str("the port table is full"),
+            PortError::NoVni(v) => write!(f, "the port's VNI {v} does not exist; add it first"),
+            PortError::PeerMac(m) => write!(f, "{m} cannot be a peer's MAC; it must be unicast"),
+            PortError::InUse { port, routes } => {
+                write!(f, "{routes} route(s) lead to {port}; remove them first")
+            }
+        }
+    }
+}
+
+/// A change to the FDB that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FdbError {
+    /// Only unicast addresses have entries.
+    NotUnicast(MacAddr),
+    /// No such entry.
+    Unknown {
+        /// The VNI asked for.
+        vni: Vni,
+        /// The MAC asked for.
+        mac: MacAddr,
+    },
+    /// Every place that the entry may take holds a static entry.
+    Full {
+        /// The VNI of the refused entry.
+        vni: Vni,
+        /// The MAC of the refused entry.
+        mac: MacAddr,
+    },
+    /// The destination does not exist.
+    NoDestination(Destination),
+    /// The destination port belongs to another VNI.
+    OtherVni {
+        /// The entry's VNI.
+        vni: Vni,
+        /// The port.
+        port: PortId,
+    },
+}
+
+impl fmt::Display for FdbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FdbError::NotUnicast(m) => write!(f, "{m} is not a unicast address"),
+            FdbError::Unknown { vni, mac } => write!(f, "no entry for {mac} in VNI {vni}"),
+            FdbError::Full { vni, mac } => write!(f, "the FDB has no room for {mac} in VNI {vni}"),
+            FdbError::NoDestination(d) => write!(f, "no {d}"),
+            FdbError::OtherVni { vni, port } => write!(f, "{port} is not in VNI {vni}"),
+        }
+    }
+}
+
+/// A change to the route table that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// No such route.
+    Unknown {
+        /// The VNI whose table was asked.
+        vni: Vni,
+        /// The prefix asked for.
+        prefix: IpPrefix,
+    },
+    /// The table is full.
+    Full(IpPrefix),
+    /// The VNI is bridged: it has no routes.
+    NotRouted(Vni),
+    /// The next hop does not exist.
+    NoNextHop(NextHopRef),
+    /// The next hop port belongs to another VNI.
+    OtherVni {
+        /// The route's VNI.
+        vni: Vni,
+        /// The port.
+        port: PortId,
+    },
+    /// A route to a VTEP needs the VTEP's inner MAC address; it was added without one.
+    NoVtepMac(VtepId),
+    /// No table with this number.
+    NoTable(u32),
+}
+
+/// The port or VTEP that a refused route named.
+pub type NextHopRef = Destination;
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteError::Unknown { vni, prefix } => write!(f, "no route {prefix} in VNI {vni}"),
+            RouteError::Full(p) => write!(f, "the route table is full; {p} was not added"),
+            RouteError::NotRouted(v) => write!(f, "VNI {v} is bridged and has no routes"),
+            RouteError::NoNextHop(d) => write!(f, "the next hop, {d}, does not exist"),
+            RouteError::OtherVni { vni, port } => write!(f, "{port} is not in VNI {vni}"),
+            RouteError::NoVtepMac(v) => {
+                write!(f, "{v} has no inner MAC; a route needs one to write as destination")
+            }
+            RouteError::NoTable(t) => write!(f, "no route table {t}"),
+        }
+    }
+}
+
+/// A change to a head-end replication list that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FloodError {
+    /// The member is on the list already.
+    Exists(Destination),
+    /// The member is not on the list.
+    Unknown(Destination),
+    /// There is no room for another member of any list.
+    Full,
+}
+
+impl fmt::Display for FloodError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FloodError::Exists(d) => write!(f, "{d} is on the flood list already"),
+            FloodError::Unknown(d) => write!(f, "{d} is not on the flood list"),
+            FloodError::Full => f.write_str("there is no room for another flood list member"),
+        }
+    }
+}
+
+/// A buffer and range that make no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The range ends before it starts, or behind the buffer.
+    Range {
+        /// Where the packet was said to start.
+        start: usize,
+        /// Where it was said to end.
+        end: usize,
+        /// The buffer's length.
+        buffer: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::Range { start, end, buffer } => {
+                write!(f, "packet range {start}..{end} does not lie in a buffer of {buffer} octets")
+            }
+        }
+    }
+}
+
+/// A command that the engine refused; its state is as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// About a VNI.
+    Vni(VniError),
+    /// About a VTEP.
+    Vtep(VtepError),
+    /// About a port.
+    Port(PortError),
+    /// About a MAC entry.
+    Fdb(FdbError),
+    /// About a route.
+    Route(RouteError),
+    /// About a flood list.
+    Flood(FloodError),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::Vni(e) => fmt::Display::fmt(e, f),
+            ControlError::Vtep(e) => fmt::Display::fmt(e, f),
+            ControlError::Port(e) => fmt::Display::fmt(e, f),
+            ControlError::Fdb(e) => fmt::Display::fmt(e, f),
+            ControlError::Route(e) => fmt::Display::fmt(e, f),
+            ControlError::Flood(e) => fmt::Display::fmt(e, f),
+        }
+    }
+}
+
+macro_rules! into_control {
+    ($($from:ident => $variant:ident),*) => {$(
+        impl From<$from> for ControlError {
+            fn from(e: $from) -> ControlError {
+                ControlError::$variant(e)
+            }
+        }
+    )*};
+}
+
+into_control!(VniError => Vni, VtepError => Vtep, PortError => Port, FdbError => Fdb, RouteError => Route, FloodError => Flood);
+
+/// An engine that cannot be built as asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A table's memory does not fit.
+    Capacity(CapacityError),
+    /// Neither an IPv4 nor an IPv6 underlay address was given.
+    NoLocalAddress,
+    /// A local underlay address that no host can have.
+    LocalAddress(IpAddr),
+    /// The tunnel's UDP port is zero.
+    TunnelPort,
+    /// The range of source ports is empty or holds port 0.
+    SourcePorts {
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+    },
+    /// An Ethernet outer shape needs this node's underlay MAC address, a unicast one.
+    LocalMac(MacAddr),
+    /// The ageing time is zero or beyond what the table can count (about 17 years).
+    Ageing,
+    /// The outer TTL is zero.
+    Ttl,
+}
+
+impl From<CapacityError> for ConfigError {
+    fn from(e: CapacityError) -> ConfigError {
+        ConfigError::Capacity(e)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Capacity(e) => fmt::Display::fmt(e, f),
+            ConfigError::NoLocalAddress => {
+                f.write_str("no local underlay address; give an IPv4 or an IPv6 one")
+            }
+            ConfigError::LocalAddress(a) => write!(f, "{a} cannot be this node's underlay address"),
+            ConfigError::TunnelPort => f.write_str("the tunnel's UDP port cannot be 0"),
+            ConfigError::SourcePorts { first, last } => {
+                write!(f, "{first}-{last} is no range of source ports")
+            }
+            ConfigError::LocalMac(m) => {
+                write!(f, "{m} cannot be this node's underlay MAC; it must be unicast")
+            }
+            ConfigError::Ageing => f.write_str("the ageing time must be above zero and below 17 years"),
+            ConfigError::Ttl => f.write_str("the outer TTL cannot be 0"),
+        }
+    }
+}
+
+macro_rules! is_error {
+    ($($t:ty),*) => {$( impl core::error::Error for $t {} )*};
+}
+
+is_error!(
+    ParseError,
+    AddrError,
+    CapacityError,
+    VniError,
+    VtepError,
+    PortError,
+    FdbError,
+    RouteError,
+    FloodError,
+    FrameError,
+    ControlError,
+    ConfigError
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_one_reason_each_and_come_back() {
+        for (i, r) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(DropReason::from_number(r.number()), Some(*r));
+            assert!((r.number() as usize) < DropReason::SLOTS);
+            assert!(DropReason::ALL[..i].iter().all(|s| s.number() < r.number() && s.name() != r.name()));
+        }
+        assert_eq!(DropReason::from_number(0), None);
+        assert_eq!(DropReason::from_number(255), None);
+        for p in PuntReason::ALL {
+            assert_eq!(PuntReason::from_number(p.number()), Some(*p));
+        }
+    }
+
+    #[test]
+    fn an_offset_saturates_and_moves_with_its_packet() {
+        let e = ParseError::new(Layer::Ipv4, DropReason::BadVersion, 70_000);
+        assert_eq!(e.offset(), 65_535);
+        let e = ParseError::new(Layer::Ipv4, DropReason::BadVersion, 14).within(50).inner();
+        assert_eq!((e.offset(), e.layer()), (64, Layer::InnerIpv4));
+    }
+}

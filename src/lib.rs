@@ -1,0 +1,22 @@
+//! The overlay network engine that other programs embed.
+//!
+//! overlane decides what happens to every frame of a VXLAN overlay: a `no_std` core holds the
+//! tables (VNIs, learned MACs, routes, VTEPs), reads and writes the headers, and answers with a
+//! verdict; the host, or one of the backends here, carries the packets.
+//!
+//! The rooms, from the ground up; each may use only those below it:
+//!
+//! - [`addr`], [`time`], [`error`]: addresses and ids, the clock's reading, errors and drop reasons.
+//! - [`wire`]: bytes to headers and back. No state.
+//! - [`table`]: state that knows no packets.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod addr;
+pub mod error;
+pub mod table;
+pub mod time;
+pub mod wire;
