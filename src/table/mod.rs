@@ -4,7 +4,12 @@
 //! slice that the host lends, or a box. No table allocates after it is made.
 
 pub mod hash;
+mod ids;
+pub mod index;
 pub mod store;
+pub mod vni;
 
 pub use hash::Seed;
+pub use index::{IndexSlot, index_slots_for};
 pub use store::Store;
+pub use vni::{Accept, Mode, VniConfig, VniEntry, VniIndex, VniSlot, VniTable};
