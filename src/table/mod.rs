@@ -8,8 +8,10 @@ mod ids;
 pub mod index;
 pub mod store;
 pub mod vni;
+pub mod vtep;
 
 pub use hash::Seed;
 pub use index::{IndexSlot, index_slots_for};
 pub use store::Store;
 pub use vni::{Accept, Mode, VniConfig, VniEntry, VniIndex, VniSlot, VniTable};
+pub use vtep::{Origin, Vtep, VtepConfig, VtepSlot, VtepTable};

@@ -1,0 +1,300 @@
+//! The VTEPs: the tunnel ends on other nodes (RFC 7348, section 4).
+
+use core::net::IpAddr;
+
+use super::index::{Index, IndexSlot};
+use super::{Seed, Store, ids};
+use crate::addr::{MacAddr, VtepId};
+use crate::error::{CapacityError, VtepError};
+
+const NAME: &str = "VTEP table";
+
+/// How a VTEP came into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The host asked for it.
+    Configured,
+    /// A packet came from its address.
+    Learned,
+}
+
+/// What is known of a VTEP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VtepConfig {
+    /// The underlay address. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) means, and is
+    /// kept as, the IPv4 address in it.
+    pub addr: IpAddr,
+    /// The UDP port that it listens on; not 0.
+    pub port: u16,
+    /// The MAC address of the underlay's next hop, for an Ethernet outer shape; zero otherwise.
+    pub underlay_mac: MacAddr,
+    /// The router MAC address of that node: the inner destination in routed VNIs.
+    pub inner_mac: Option<MacAddr>,
+    /// The largest outer IP packet in octets, at least 128; 0 for no limit.
+    pub mtu: u16,
+    /// How many MAC addresses may be learned behind it; `u32::MAX` for no limit.
+    pub learn_limit: u32,
+}
+
+impl VtepConfig {
+    /// The smallest MTU, 0 apart.
+    pub const MIN_MTU: u16 = 128;
+
+    /// A VTEP at `addr`, UDP port `port`, with no MAC addresses and no limits.
+    pub const fn new(addr: IpAddr, port: u16) -> VtepConfig {
+        VtepConfig { addr, port, underlay_mac: MacAddr::ZERO, inner_mac: None, mtu: 0, learn_limit: u32::MAX }
+    }
+
+    /// The same with a canonical address, where everything else makes sense.
+    fn checked(mut self) -> Result<VtepConfig, VtepError> {
+        self.addr = self.addr.to_canonical();
+        let broadcast = matches!(self.addr, IpAddr::V4(v4) if v4.is_broadcast());
+        if broadcast || self.addr.is_unspecified() || self.addr.is_multicast() {
+            return Err(VtepError::Address(self.addr));
+        }
+        if self.port == 0 {
+            return Err(VtepError::Port);
+        }
+        if self.mtu != 0 && self.mtu < Self::MIN_MTU {
+            return Err(VtepError::Mtu(self.mtu));
+        }
+        Ok(self)
+    }
+}
+
+/// A VTEP of a [`VtepTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Vtep {
+    /// What is known of it.
+    pub config: VtepConfig,
+    /// How it came here.
+    pub origin: Origin,
+    /// Which holder of the id this is: 1 for the first, and one more each time the id is given out
+    /// anew (wrapping at 2^32). Tells a VTEP from an earlier one with the same id.
+    pub epoch: u32,
+    /// How many routes lead to it.
+    pub routes: u32,
+}
+
+/// The memory of one record of a [`VtepTable`].
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub struct VtepSlot {
+    vtep: Option<Vtep>,
+    /// Of the last holder; outlives it.
+    epoch: u32,
+    word: u64,
+}
+
+const _: () = assert!(size_of::<VtepSlot>() == 64);
+
+impl VtepSlot {
+    /// A slot without a record.
+    pub const EMPTY: VtepSlot = VtepSlot { vtep: None, epoch: 0, word: 0 };
+}
+
+impl Default for VtepSlot {
+    fn default() -> VtepSlot {
+        VtepSlot::EMPTY
+    }
+}
+
+impl ids::Carrier for VtepSlot {
+    fn word(&self) -> u64 {
+        self.word
+    }
+
+    fn word_mut(&mut self) -> &mut u64 {
+        &mut self.word
+    }
+}
+
+/// The table of VTEPs, over memory lent by two stores: the hash index and the records.
+///
+/// A lookup by address reads two cache lines, three where the index slot overflowed; one by id
+/// reads one. Changes take bounded time too; [`iter`](Self::iter) takes O(capacity).
+///
+/// ```
+/// use overlane::table::{IndexSlot, Origin, Seed, VtepConfig, VtepSlot, VtepTable};
+/// let mut table = VtepTable::new([IndexSlot::EMPTY; 1], [VtepSlot::EMPTY; 8], Seed::fixed(1))?;
+/// let id = table.insert(VtepConfig::new("192.0.2.7".parse()?, 4789), Origin::Configured)?;
+/// assert_eq!(table.by_addr("192.0.2.7".parse()?), Some(id));
+/// assert_eq!(table.by_addr("::ffff:192.0.2.7".parse()?), Some(id));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct VtepTable<I, R> {
+    index: Index<I>,
+    records: R,
+    seed: Seed,
+    len: u32,
+}
+
+/// The hash of a canonical address.
+#[inline]
+fn hash(seed: &Seed, addr: IpAddr) -> u64 {
+    match addr {
+        // The constant keeps a weak seed (all zero) from sending every address to one place.
+        IpAddr::V4(v4) => seed.hash(u64::from(v4.to_bits()), 0xd1b5_4a32_d192_ed03),
+        IpAddr::V6(v6) => seed.hash((v6.to_bits() >> 64) as u64, v6.to_bits() as u64),
+    }
+}
+
+fn hash_of(seed: &Seed, records: &[VtepSlot], id: u32) -> u64 {
+    let vtep = records.get(id as usize).and_then(|slot| slot.vtep.as_ref());
+    vtep.map_or(0, |vtep| hash(seed, vtep.config.addr))
+}
+
+impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
+    /// The most records a table can have: as many as there are ids.
+    pub const MAX_CAPACITY: usize = 1 << 16;
+
+    /// An empty table; both stores are reset, and every epoch starts anew.
+    ///
+    /// The capacity is the number of `records`. Lend
+    /// [`index_slots_for`](super::index_slots_for) that many index slots.
+    pub fn new(index: I, mut records: R, seed: Seed) -> Result<VtepTable<I, R>, CapacityError> {
+        let entries = records.as_slice().len();
+        if entries == 0 {
+            return Err(CapacityError::Empty { table: NAME });
+        }
+        if entries > Self::MAX_CAPACITY {
+            return Err(CapacityError::TooLarge { table: NAME, entries, max: Self::MAX_CAPACITY });
+        }
+        let index = Index::new(index, "VTEP index")?;
+        records.as_mut_slice().fill(VtepSlot::EMPTY);
+        ids::reset(records.as_mut_slice());
+        Ok(VtepTable { index, records, seed, len: 0 })
+    }
+
+    /// Adds a VTEP under the lowest free id.
+    ///
+    /// Refused as `Address` (unspecified, multicast or broadcast), `Port` (0), `Mtu` (1 to 127),
+    /// `Exists` (the address is taken) or `Full`.
+    pub fn insert(&mut self, config: VtepConfig, origin: Origin) -> Result<VtepId, VtepError> {
+        let config = config.checked()?;
+        if self.by_addr(config.addr).is_some() {
+            return Err(VtepError::Exists(config.addr));
+        }
+        let VtepTable { index, records, seed, len } = self;
+        let records = records.as_mut_slice();
+        let id = ids::lowest(records).ok_or(VtepError::Full(config.addr))?;
+        if !index.insert(hash(seed, config.addr), id, |id| hash_of(seed, records, id)) {
+            return Err(VtepError::Full(config.addr));
+        }
+        ids::take(records, id);
+        if let Some(slot) = records.get_mut(id as usize) {
+            slot.epoch = slot.epoch.wrapping_add(1);
+            slot.vtep = Some(Vtep { config, origin, epoch: slot.epoch, routes: 0 });
+        }
+        *len += 1;
+        Ok(VtepId(id as u16))
+    }
+
+    /// Removes a VTEP and gives it back.
+    ///
+    /// What other tables keep by the id is the caller's to clear. Refused as `Unknown`, or as
+    /// `InUse` while routes lead to it.
+    pub fn remove(&mut self, id: VtepId) -> Result<Vtep, VtepError> {
+        let vtep = *self.get(id).ok_or(VtepError::Unknown(id))?;
+        if vtep.routes > 0 {
+            return Err(VtepError::InUse { vtep: id, routes: vtep.routes });
+        }
+        self.index.remove(hash(&self.seed, vtep.config.addr), u32::from(id.0));
+        let records = self.records.as_mut_slice();
+        if let Some(slot) = records.get_mut(usize::from(id.0)) {
+            slot.vtep = None;
+        }
+        ids::give(records, u32::from(id.0));
+        self.len = self.len.saturating_sub(1);
+        Ok(vtep)
+    }
+
+    /// Replaces what is known of a VTEP, its address included, and gives back what was.
+    ///
+    /// Id, origin, epoch and routes stay. Refused as [`insert`](Self::insert), or as `Unknown`.
+    pub fn set(&mut self, id: VtepId, config: VtepConfig) -> Result<VtepConfig, VtepError> {
+        let old = self.get(id).ok_or(VtepError::Unknown(id))?.config;
+        let config = config.checked()?;
+        if config.addr != old.addr {
+            if self.by_addr(config.addr).is_some() {
+                return Err(VtepError::Exists(config.addr));
+            }
+            let VtepTable { index, records, seed, .. } = self;
+            let (records, key) = (records.as_slice(), u32::from(id.0));
+            index.remove(hash(seed, old.addr), key);
+            if !index.insert(hash(seed, config.addr), key, |id| hash_of(seed, records, id)) {
+                // A refused insert moved nothing, so the place left above is free still.
+                let back = index.insert(hash(seed, old.addr), key, |id| hash_of(seed, records, id));
+                debug_assert!(back);
+                return Err(VtepError::Full(config.addr));
+            }
+        }
+        let vtep = self.get_mut(id).ok_or(VtepError::Unknown(id))?;
+        vtep.config = config;
+        Ok(old)
+    }
+
+    /// Changes how the table says the VTEP came here: the host adopts a learned one, or lets go.
+    pub fn set_origin(&mut self, id: VtepId, origin: Origin) -> Result<(), VtepError> {
+        self.get_mut(id).ok_or(VtepError::Unknown(id))?.origin = origin;
+        Ok(())
+    }
+
+    /// Counts one more route that leads to the VTEP.
+    pub fn add_route(&mut self, id: VtepId) -> Result<(), VtepError> {
+        let vtep = self.get_mut(id).ok_or(VtepError::Unknown(id))?;
+        vtep.routes = vtep.routes.saturating_add(1);
+        Ok(())
+    }
+
+    /// Counts one route fewer; a count of zero stays.
+    pub fn remove_route(&mut self, id: VtepId) -> Result<(), VtepError> {
+        let vtep = self.get_mut(id).ok_or(VtepError::Unknown(id))?;
+        vtep.routes = vtep.routes.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The VTEP at an underlay address; an IPv4-mapped IPv6 address means the IPv4 address in it.
+    #[inline]
+    pub fn by_addr(&self, addr: IpAddr) -> Option<VtepId> {
+        let addr = addr.to_canonical();
+        let records = self.records.as_slice();
+        let is = |id: u32| match records.get(id as usize) {
+            Some(VtepSlot { vtep: Some(vtep), .. }) => vtep.config.addr == addr,
+            _ => false,
+        };
+        self.index.find(hash(&self.seed, addr), is).map(|id| VtepId(id as u16))
+    }
+
+    /// The VTEP that has this id.
+    #[inline]
+    pub fn get(&self, id: VtepId) -> Option<&Vtep> {
+        self.records.as_slice().get(usize::from(id.0))?.vtep.as_ref()
+    }
+
+    fn get_mut(&mut self, id: VtepId) -> Option<&mut Vtep> {
+        self.records.as_mut_slice().get_mut(usize::from(id.0))?.vtep.as_mut()
+    }
+
+    /// Every VTEP, by ascending id.
+    pub fn iter(&self) -> impl Iterator<Item = (VtepId, &Vtep)> + Clone {
+        let slots = self.records.as_slice().iter().enumerate();
+        slots.filter_map(|(id, slot)| Some((VtepId(id as u16), slot.vtep.as_ref()?)))
+    }
+
+    /// How many VTEPs there are.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many VTEPs there can be; every [`VtepId`] is below it.
+    pub fn capacity(&self) -> usize {
+        self.records.as_slice().len()
+    }
+}
