@@ -6,12 +6,14 @@
 pub mod hash;
 mod ids;
 pub mod index;
+pub mod port;
 pub mod store;
 pub mod vni;
 pub mod vtep;
 
 pub use hash::Seed;
 pub use index::{IndexSlot, index_slots_for};
+pub use port::{Port, PortConfig, PortSlot, PortTable};
 pub use store::Store;
 pub use vni::{Accept, Mode, VniConfig, VniEntry, VniIndex, VniSlot, VniTable};
 pub use vtep::{Origin, Vtep, VtepConfig, VtepSlot, VtepTable};
