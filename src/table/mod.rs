@@ -3,6 +3,7 @@
 //! Every table is written once, over memory that a [`Store`] lends: an array inside the table, a
 //! slice that the host lends, or a box. No table allocates after it is made.
 
+pub mod flood;
 pub mod hash;
 mod ids;
 pub mod index;
@@ -11,6 +12,7 @@ pub mod store;
 pub mod vni;
 pub mod vtep;
 
+pub use flood::{FloodHead, FloodNode, FloodPorts, FloodTable, FloodVteps, flood_nodes_for};
 pub use hash::Seed;
 pub use index::{IndexSlot, index_slots_for};
 pub use port::{Port, PortConfig, PortSlot, PortTable};
