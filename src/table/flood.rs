@@ -188,7 +188,7 @@ impl<H: Store<FloodHead>, M: Store<FloodNode>> FloodTable<H, M> {
     pub fn new(mut heads: H, mut nodes: M) -> Result<FloodTable<H, M>, CapacityError> {
         let max = NONE as usize;
         for (table, entries) in
-            [("flood list", heads.as_slice().len()), ("flood nodes", nodes.as_slice().len())]
+            [("flood heads", heads.as_slice().len()), ("flood nodes", nodes.as_slice().len())]
         {
             if entries == 0 {
                 return Err(CapacityError::Empty { table });
@@ -375,4 +375,78 @@ fn nth_node(nodes: &[FloodNode], list: List, n: usize) -> (u32, u32) {
         (before, at) = (at, next);
     }
     (before, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table<const N: usize>() -> FloodTable<[FloodHead; 2], [FloodNode; N]> {
+        FloodTable::new([FloodHead::EMPTY; 2], [FloodNode::EMPTY; N]).unwrap()
+    }
+
+    fn vtep(n: u16) -> Destination {
+        Destination::Vtep(VtepId(n))
+    }
+
+    const VNI: VniIndex = VniIndex(0);
+
+    #[test]
+    fn memory_is_needed() {
+        let no_heads = FloodTable::new([FloodHead::EMPTY; 0], [FloodNode::EMPTY; 1]);
+        assert_eq!(no_heads.unwrap_err(), CapacityError::Empty { table: "flood heads" });
+        let no_nodes = FloodTable::new([FloodHead::EMPTY; 1], [FloodNode::EMPTY; 0]);
+        assert_eq!(no_nodes.unwrap_err(), CapacityError::Empty { table: "flood nodes" });
+    }
+
+    #[test]
+    fn a_port_and_a_vtep_of_one_number_are_two_members() {
+        let mut table = table::<2>();
+        table.add(VNI, vtep(3)).unwrap();
+        table.add(VNI, Destination::Port(PortId(3))).unwrap();
+        assert_eq!(table.add(VNI, vtep(3)), Err(FloodError::Exists(vtep(3))));
+        table.remove(VNI, vtep(3)).unwrap();
+        assert_eq!(table.remove(VNI, vtep(3)), Err(FloodError::Unknown(vtep(3))));
+        assert!(table.ports(VNI).eq([PortId(3)]));
+        assert_eq!(table.vteps(VNI).next(), None);
+    }
+
+    #[test]
+    fn the_order_outlives_removals_at_the_ends_of_nodes() {
+        let members = 3 * CHUNK as u16;
+        for gone in 0..members {
+            let mut table = table::<3>();
+            for n in 0..members {
+                table.add(VNI, vtep(n)).unwrap();
+            }
+            assert_eq!(table.add(VNI, vtep(members)), Err(FloodError::Full));
+            table.remove(VNI, vtep(gone)).unwrap();
+            table.add(VNI, vtep(members)).unwrap();
+            assert!(table.vteps(VNI).eq((0..=members).filter(|n| *n != gone).map(VtepId)));
+        }
+    }
+
+    #[test]
+    fn the_last_member_of_a_node_gives_the_node_back() {
+        let mut table = table::<2>();
+        for n in 0..=CHUNK as u16 {
+            table.add(VNI, vtep(n)).unwrap();
+        }
+        assert_eq!(table.free_nodes(), 0);
+        assert_eq!(table.add(VniIndex(1), vtep(0)), Err(FloodError::Full));
+        assert_eq!(table.remove_everywhere(vtep(0)), 1);
+        assert_eq!(table.free_nodes(), 1);
+        table.add(VniIndex(1), vtep(0)).unwrap();
+        assert_eq!((table.clear(VNI), table.clear(VNI), table.clear(VniIndex(1))), (CHUNK, 0, 1));
+        assert_eq!(table.free_nodes(), 2);
+    }
+
+    #[test]
+    fn a_vni_without_a_head_has_empty_lists() {
+        let mut table = table::<1>();
+        let vni = VniIndex(2);
+        assert_eq!(table.add(vni, vtep(0)), Err(FloodError::Full));
+        assert_eq!(table.remove(vni, vtep(0)), Err(FloodError::Unknown(vtep(0))));
+        assert_eq!((table.clear(vni), table.len(vni), table.ports(vni).len()), (0, 0, 0));
+    }
 }

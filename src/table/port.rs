@@ -192,3 +192,36 @@ impl<R: Store<PortSlot>> PortTable<R> {
         self.records.as_slice().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_needed() {
+        let empty = PortTable::new([PortSlot::EMPTY; 0]);
+        assert_eq!(empty.unwrap_err(), CapacityError::Empty { table: "port table" });
+    }
+
+    #[test]
+    fn a_peer_mac_is_unicast() {
+        let mut table = PortTable::new([PortSlot::EMPTY; 1]).unwrap();
+        for mac in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([0x33, 0x33, 0, 0, 0, 1])] {
+            let config = PortConfig { peer_mac: Some(mac), ..PortConfig::new(Vni::MAX) };
+            assert_eq!(table.insert(config, VniIndex(0)), Err(PortError::PeerMac(mac)));
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn routes_hold_a_port() {
+        let mut table = PortTable::new([PortSlot::EMPTY; 1]).unwrap();
+        let id = table.insert(PortConfig::new(Vni::MAX), VniIndex(7)).unwrap();
+        assert_eq!(table.insert(PortConfig::new(Vni::MAX), VniIndex(7)), Err(PortError::Full));
+        table.add_route(id).unwrap();
+        assert_eq!(table.remove(id), Err(PortError::InUse { port: id, routes: 1 }));
+        table.remove_route(id).unwrap();
+        assert_eq!(table.remove(id).map(|port| port.vni_index), Ok(VniIndex(7)));
+        assert_eq!(table.add_route(id), Err(PortError::Unknown(id)));
+    }
+}

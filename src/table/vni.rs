@@ -270,3 +270,60 @@ impl<I: Store<IndexSlot>, R: Store<VniSlot>> VniTable<I, R> {
         self.records.as_slice().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: Seed = Seed::fixed(0);
+
+    fn table() -> VniTable<[IndexSlot; 1], [VniSlot; 2]> {
+        VniTable::new([IndexSlot::EMPTY; 1], [VniSlot::EMPTY; 2], SEED).unwrap()
+    }
+
+    #[test]
+    fn memory_is_needed_and_reset() {
+        let no_records = VniTable::new([IndexSlot::EMPTY; 1], [VniSlot::EMPTY; 0], SEED);
+        assert_eq!(no_records.unwrap_err(), CapacityError::Empty { table: "VNI table" });
+        let no_index = VniTable::new([IndexSlot::EMPTY; 0], [VniSlot::EMPTY; 1], SEED);
+        assert_eq!(no_index.unwrap_err(), CapacityError::Empty { table: "VNI index" });
+
+        let (mut index, mut records) = ([IndexSlot::EMPTY; 1], [VniSlot::EMPTY; 2]);
+        let mut used = VniTable::new(&mut index[..], &mut records[..], SEED).unwrap();
+        used.insert(Vni::MAX, VniConfig::BRIDGED).unwrap();
+        let fresh = VniTable::new(&mut index[..], &mut records[..], SEED).unwrap();
+        assert!(fresh.is_empty() && fresh.index_of(Vni::MAX).is_none() && fresh.iter().next().is_none());
+    }
+
+    #[test]
+    fn the_default_is_a_bridge_that_learns_and_floods() {
+        let config = VniConfig::default();
+        assert_eq!((config.mode, config.accept), (Mode::Bridged, Accept::KnownVteps));
+        assert!(config.learning && config.flood_unknown && !config.notify_miss);
+        assert_eq!(config.group_policy, None);
+    }
+
+    #[test]
+    fn a_router_mac_is_unicast() {
+        let mut table = table();
+        table.insert(Vni::MAX, VniConfig::BRIDGED).unwrap();
+        for mac in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+            let refused = VniConfig::routed(mac);
+            assert_eq!(table.insert(Vni::default(), refused), Err(VniError::RouterMac(mac)));
+            assert_eq!(table.set(Vni::MAX, refused), Err(VniError::RouterMac(mac)));
+        }
+        let routed = VniConfig::routed(MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(table.set(Vni::MAX, routed), Ok(VniConfig::BRIDGED));
+        assert_eq!(table.get(VniIndex(0)), Some(&VniEntry { vni: Vni::MAX, config: routed }));
+    }
+
+    #[test]
+    fn both_ends_of_the_range_are_identifiers() {
+        let mut table = table();
+        assert_eq!(table.insert(Vni::default(), VniConfig::BRIDGED), Ok(VniIndex(0)));
+        assert_eq!(table.insert(Vni::MAX, VniConfig::BRIDGED), Ok(VniIndex(1)));
+        assert_eq!(table.index_of(Vni::default()), Some(VniIndex(0)));
+        assert_eq!(table.index_of(Vni::MAX), Some(VniIndex(1)));
+        assert_eq!(table.get(VniIndex(2)), None);
+    }
+}

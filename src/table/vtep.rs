@@ -298,3 +298,99 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
         self.records.as_slice().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> VtepTable<[IndexSlot; 1], [VtepSlot; 2]> {
+        VtepTable::new([IndexSlot::EMPTY; 1], [VtepSlot::EMPTY; 2], Seed::fixed(0)).unwrap()
+    }
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn memory_is_needed_and_no_more_than_there_are_ids() {
+        let empty = VtepTable::new([IndexSlot::EMPTY; 1], [VtepSlot::EMPTY; 0], Seed::fixed(0));
+        assert_eq!(empty.unwrap_err(), CapacityError::Empty { table: "VTEP table" });
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn more_records_than_ids_are_refused() {
+        let records = alloc::vec![VtepSlot::EMPTY; 65_537];
+        let refused = VtepTable::new([IndexSlot::EMPTY; 1], records, Seed::fixed(0));
+        let too_large = CapacityError::TooLarge { table: "VTEP table", entries: 65_537, max: 65_536 };
+        assert_eq!(refused.unwrap_err(), too_large);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_insert_and_set() {
+        let good = VtepConfig::new(addr("192.0.2.1"), 4789);
+        let mut table = table();
+        let id = table.insert(good, Origin::Configured).unwrap();
+        for (config, refusal) in [
+            (VtepConfig::new(addr("0.0.0.0"), 4789), VtepError::Address(addr("0.0.0.0"))),
+            (VtepConfig::new(addr("::"), 4789), VtepError::Address(addr("::"))),
+            // RFC 5771 and RFC 4291, section 2.7.
+            (VtepConfig::new(addr("239.1.1.1"), 4789), VtepError::Address(addr("239.1.1.1"))),
+            (VtepConfig::new(addr("ff05::1"), 4789), VtepError::Address(addr("ff05::1"))),
+            // RFC 919, section 7.
+            (VtepConfig::new(addr("255.255.255.255"), 4789), VtepError::Address(addr("255.255.255.255"))),
+            // The mapped address is named as the IPv4 address that it means.
+            (VtepConfig::new(addr("::ffff:239.1.1.1"), 4789), VtepError::Address(addr("239.1.1.1"))),
+            (VtepConfig { port: 0, ..good }, VtepError::Port),
+            (VtepConfig { mtu: 1, ..good }, VtepError::Mtu(1)),
+            (VtepConfig { mtu: 127, ..good }, VtepError::Mtu(127)),
+        ] {
+            assert_eq!(table.insert(config, Origin::Learned), Err(refusal));
+            assert_eq!(table.set(id, config), Err(refusal));
+        }
+        assert_eq!(table.get(id).map(|v| v.config), Some(good));
+        for mtu in [0, 128, u16::MAX] {
+            assert!(table.set(id, VtepConfig { mtu, ..good }).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        let mut table = table();
+        let id = table.insert(VtepConfig::new(addr("::ffff:192.0.2.1"), 4789), Origin::Learned).unwrap();
+        assert_eq!(table.get(id).map(|v| v.config.addr), Some(addr("192.0.2.1")));
+        assert_eq!(table.by_addr(addr("192.0.2.1")), Some(id));
+        assert_eq!(table.by_addr(addr("::ffff:192.0.2.1")), Some(id));
+        // The old IPv4-compatible form (RFC 4291, section 2.5.5.1) is another address.
+        assert_eq!(table.by_addr(addr("::192.0.2.1")), None);
+        let again = table.insert(VtepConfig::new(addr("192.0.2.1"), 8472), Origin::Configured);
+        assert_eq!(again, Err(VtepError::Exists(addr("192.0.2.1"))));
+    }
+
+    #[test]
+    fn a_new_address_is_found_and_the_old_one_is_not() {
+        let mut table = table();
+        let old = VtepConfig::new(addr("192.0.2.1"), 4789);
+        let new = VtepConfig::new(addr("2001:db8::1"), 4789);
+        let id = table.insert(old, Origin::Configured).unwrap();
+        table.add_route(id).unwrap();
+        assert_eq!(table.set(id, new), Ok(old));
+        assert_eq!((table.by_addr(old.addr), table.by_addr(new.addr)), (None, Some(id)));
+        let vtep = Vtep { config: new, origin: Origin::Configured, epoch: 1, routes: 1 };
+        assert_eq!(table.get(id), Some(&vtep));
+    }
+
+    #[test]
+    fn routes_hold_a_vtep_and_a_new_holder_has_a_new_epoch() {
+        let mut table = table();
+        let config = VtepConfig::new(addr("192.0.2.1"), 4789);
+        let id = table.insert(config, Origin::Configured).unwrap();
+        table.add_route(id).unwrap();
+        assert_eq!(table.remove(id), Err(VtepError::InUse { vtep: id, routes: 1 }));
+        table.remove_route(id).unwrap();
+        assert_eq!(table.remove(id).map(|v| v.epoch), Ok(1));
+        assert_eq!(table.remove(id), Err(VtepError::Unknown(id)));
+        assert_eq!(table.insert(config, Origin::Configured), Ok(id));
+        assert_eq!(table.get(id).map(|v| v.epoch), Some(2));
+    }
+}
