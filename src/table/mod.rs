@@ -4,6 +4,7 @@
 //! slice that the host lends, or a box. No table allocates after it is made.
 
 pub mod flood;
+pub mod fdb;
 pub mod hash;
 mod ids;
 pub mod index;
