@@ -53,6 +53,8 @@ mod group;
 mod quota;
 mod record;
 mod room;
+#[cfg(test)]
+mod tests;
 
 use core::ops::Range;
 use core::time::Duration;
@@ -78,7 +80,7 @@ pub const MAX_GROUPS: usize = 1 << 26;
 /// ```
 /// use overlane::table::fdb::groups_for;
 /// assert_eq!(groups_for(15), 1);
-/// assert_eq!(groups_for(65_536) * 256, 1_315_840); // octets
+/// assert_eq!(groups_for(65_536) * 256, 1_316_096); // octets
 /// ```
 pub const fn groups_for(entries: usize) -> usize {
     let groups = if entries <= 2 * WIDTH {

@@ -1,0 +1,325 @@
+//! What has to be seen from inside: groups, overflow counts, who moves and who goes.
+
+extern crate std;
+use std::collections::{HashMap, HashSet};
+use std::vec::Vec;
+
+use super::room::Home;
+use super::*;
+use crate::addr::{PortId, VtepId};
+
+type Table = Fdb<Vec<TagGroup>, Vec<SlotGroup>, Vec<Quota>, Vec<Quota>>;
+
+const VNI: Vni = Vni::truncate(0x12_3456);
+const AGEING: Duration = Duration::from_secs(300);
+/// Behind the last instant at which an entry seen at `at` may still be alive.
+const fn after(at: Instant) -> Instant {
+    Instant::from_millis(at.as_millis() + 300_257)
+}
+
+fn table(groups: usize) -> Table {
+    let quotas = || std::vec![Quota::UNLIMITED; 64];
+    let (tags, slots) = (std::vec![TagGroup::EMPTY; groups], std::vec![SlotGroup::EMPTY; groups]);
+    Fdb::new(tags, slots, quotas(), quotas(), Seed::fixed(7), AGEING).unwrap()
+}
+
+fn port(n: u16) -> Destination {
+    Destination::Port(PortId(n))
+}
+
+fn mac(n: u64) -> MacAddr {
+    MacAddr::from_u64(0x0200_0000_0000 | n)
+}
+
+fn learn(t: &mut Table, at: u64, m: MacAddr, from: Destination) -> Learned {
+    let learned = t.learn(Instant::from_millis(at), VNI, m, from, EntryKind::Learned);
+    check(t);
+    learned
+}
+
+fn home(t: &Table, m: MacAddr) -> Home {
+    t.home(Key::new(VNI, m))
+}
+
+/// The first `n` addresses with these groups: what somebody who knows the seed could send.
+fn meeting(t: &Table, primary: usize, secondary: usize, n: usize) -> Vec<MacAddr> {
+    let meets = |m: &MacAddr| (home(t, *m).primary(), home(t, *m).secondary()) == (primary, secondary);
+    (1..).map(mac).filter(meets).take(n).collect()
+}
+
+fn group_of(t: &Table, m: MacAddr) -> Option<usize> {
+    t.find(Key::new(VNI, m), home(t, m)).map(|(place, _)| place.group)
+}
+
+/// Every count and every place in the table is what its slots say.
+fn check(t: &Table) {
+    let mut overflow = std::vec![0u32; t.tags.len()];
+    let mut held = HashMap::new();
+    let mut keys = HashSet::new();
+    for (group, (tags, slots)) in t.tags.iter().zip(&t.slots).enumerate() {
+        let occupied: HashSet<_> = tags.occupied().collect();
+        for slot in 0..WIDTH {
+            let s = slots.get(slot).unwrap();
+            assert_eq!(occupied.contains(&slot), !s.is_free());
+            if s.is_free() {
+                assert_eq!(*s, Slot::FREE);
+                continue;
+            }
+            let home = t.home(s.key());
+            assert!(tags.matching(home.tag()).any(|i| i == slot), "the tag of {s:?}");
+            assert!(group == home.primary() || group == home.secondary(), "the group of {s:?}");
+            if group != home.primary() {
+                overflow[home.primary()] += 1;
+            }
+            assert_eq!(t.find(s.key(), home), Some((Place { group, slot }, *s)));
+            assert!(keys.insert((s.key().low, s.key().high)), "twice: {s:?}");
+            if s.kind() != EntryKind::Static {
+                *held.entry(s.destination()).or_insert(0) += 1;
+            }
+        }
+    }
+    for (tags, expected) in t.tags.iter().zip(overflow) {
+        assert_eq!(tags.overflow() as u32, expected);
+    }
+    for id in 0..64 {
+        for d in [port(id), Destination::Vtep(VtepId(id))] {
+            assert_eq!(t.learned_by(d), held.get(&d).copied().unwrap_or(0), "{d}");
+        }
+    }
+    assert_eq!((t.len(), t.iter().count()), (keys.len(), keys.len()));
+}
+
+#[test]
+fn homes_are_in_range_and_two_where_there_are_two() {
+    for groups in [1, 2, 3, 7, 64, 1000, MAX_GROUPS] {
+        for hash in [0, 1, u64::MAX, u32::MAX as u64, !(u32::MAX as u64), 0x0123_4567_89ab_cdef] {
+            let home = Home::new(hash, groups);
+            assert!(home.primary() < groups && home.secondary() < groups && home.tag() != 0);
+            assert_eq!(home.primary() == home.secondary(), groups == 1, "{groups} {hash:#x}");
+        }
+    }
+}
+
+#[test]
+fn groups_hold_what_they_are_planned_for() {
+    for (entries, groups) in [(0, 1), (1, 1), (15, 1), (16, 2), (30, 2), (31, 3), (51, 4), (52, 5)] {
+        assert_eq!(groups_for(entries), groups, "{entries}");
+    }
+    assert!(groups_for(usize::MAX) > usize::MAX / 13);
+    for entries in [15, 30, 100, 1000, 10_000] {
+        let mut t = table(groups_for(entries));
+        for n in 0..entries as u64 {
+            let learned = t.learn(Instant::ZERO, VNI, mac(n), port(0), EntryKind::Learned);
+            assert_eq!(learned, Learned::New { evicted: None }, "{n} of {entries}");
+        }
+        check(&t);
+    }
+}
+
+#[test]
+fn memory_of_the_wrong_shape_is_refused() {
+    let new = |tags, slots| {
+        let (tags, slots) = (std::vec![TagGroup::EMPTY; tags], std::vec![SlotGroup::EMPTY; slots]);
+        Fdb::new(tags, slots, Vec::new(), Vec::new(), Seed::fixed(1), AGEING).err()
+    };
+    assert_eq!(new(0, 0), Some(CapacityError::Empty { table: "fdb" }));
+    assert_eq!(new(2, 3), Some(CapacityError::Mismatch { table: "fdb", first: 2, second: 3 }));
+    assert_eq!(new(1, 1), None);
+}
+
+#[test]
+fn an_overflowed_entry_is_found_and_its_count_goes_with_it() {
+    let mut t = table(8);
+    let macs = meeting(&t, 2, 5, 30);
+    for (i, m) in macs.iter().enumerate() {
+        assert_eq!(learn(&mut t, 0, *m, port(1)), Learned::New { evicted: None });
+        assert_eq!(group_of(&t, *m), Some(if i < WIDTH { 2 } else { 5 }));
+    }
+    assert_eq!(t.tags[2].overflow(), 15);
+    for m in &macs {
+        assert_eq!(t.lookup(Instant::ZERO, VNI, *m), Some(port(1)));
+    }
+    for (left, m) in macs[WIDTH..].iter().enumerate() {
+        assert!(t.remove(VNI, *m).is_some());
+        check(&t);
+        assert_eq!(t.tags[2].overflow() as usize, 14 - left);
+    }
+}
+
+#[test]
+fn one_entry_moves_out_of_the_way_and_back() {
+    let mut t = table(8);
+    // Group 2 is full of entries, one of which could also live in group 6; group 5 is full too.
+    let (macs, other) = (meeting(&t, 2, 5, 30), meeting(&t, 2, 6, 1)[0]);
+    learn(&mut t, 0, other, port(1));
+    for m in &macs[..29] {
+        assert_eq!(learn(&mut t, 0, *m, port(1)), Learned::New { evicted: None });
+    }
+    assert_eq!((group_of(&t, other), t.len()), (Some(2), 30));
+    assert_eq!(learn(&mut t, 0, macs[29], port(1)), Learned::New { evicted: None });
+    assert_eq!((group_of(&t, other), group_of(&t, macs[29])), (Some(6), Some(2)));
+    assert_eq!(t.tags[2].overflow(), 16);
+    // Group 6 fills up with its own; the one that came in goes home, where a place is free again.
+    for m in meeting(&t, 6, 5, 14) {
+        learn(&mut t, 0, m, port(1));
+    }
+    t.remove(VNI, macs[0]);
+    let last = meeting(&t, 6, 5, 15)[14];
+    assert_eq!(learn(&mut t, 0, last, port(1)), Learned::New { evicted: None });
+    assert_eq!((group_of(&t, other), group_of(&t, last)), (Some(2), Some(6)));
+    assert_eq!(t.tags[2].overflow(), 15);
+}
+
+/// Addresses that all meet in the same two groups cost the table nothing but themselves.
+#[test]
+fn addresses_that_meet_in_both_groups_evict_each_other_only() {
+    let mut t = table(16);
+    let bystanders: Vec<_> = (0..100).map(|n| mac(0xff_0000 + n)).collect();
+    for m in &bystanders {
+        t.learn(Instant::ZERO, VNI, *m, port(2), EntryKind::Learned);
+    }
+    let shared =
+        |t: &Table, m| [home(t, m).primary(), home(t, m).secondary()].iter().any(|g| [3, 9].contains(g));
+    let (attacked, elsewhere): (Vec<_>, Vec<_>) = bystanders.into_iter().partition(|m| shared(&t, *m));
+    for m in meeting(&t, 3, 9, 200) {
+        assert!(matches!(learn(&mut t, 1000, m, port(1)), Learned::New { .. }));
+        assert_eq!(t.lookup(Instant::from_millis(1000), VNI, m), Some(port(1)));
+    }
+    for m in elsewhere {
+        assert_eq!(t.lookup(Instant::ZERO, VNI, m), Some(port(2)));
+    }
+    // Even in the attacked groups the flooder stopped evicting others once most entries were its own.
+    assert!(attacked.iter().filter(|m| t.lookup(Instant::ZERO, VNI, **m).is_some()).count() > 4);
+}
+
+#[test]
+fn a_full_count_of_overflowed_entries_sends_no_more_away() {
+    let mut t = table(40);
+    let mut there = 0u32;
+    let mut spilled = Vec::new();
+    // Each secondary group takes what it can hold of group 0's entries; group 0 stays full.
+    for m in (1..).map(mac).filter(|m| home(&t, *m).primary() == 0).take(2000).collect::<Vec<_>>() {
+        match t.learn(Instant::ZERO, VNI, m, port(1), EntryKind::Learned) {
+            Learned::New { evicted: None } => there += 1,
+            Learned::New { evicted: Some(e) } => spilled.push(e.mac),
+            other => panic!("{other:?}"),
+        }
+    }
+    check(&t);
+    assert_eq!((t.tags[0].overflow(), there), (u8::MAX, 15 + 255));
+    assert_eq!((t.len(), spilled.len()), (270, 2000 - 270));
+    let inside: Vec<_> = t.iter().map(|e| e.mac).collect();
+    for m in inside {
+        assert!(t.remove(VNI, m).is_some());
+        check(&t);
+    }
+    assert_eq!(t.tags[0], TagGroup::EMPTY);
+}
+
+#[test]
+fn room_is_made_in_the_order_that_the_layout_says() {
+    let mut t = table(8);
+    let (macs, other) = (meeting(&t, 2, 5, 33), meeting(&t, 2, 6, 1)[0]);
+    let late = after(Instant::ZERO).as_millis();
+    learn(&mut t, 0, macs[0], port(1)); // expired later, in the primary group
+    learn(&mut t, late, other, port(1)); // could move away
+    for m in &macs[1..14] {
+        learn(&mut t, late, *m, port(1));
+    }
+    learn(&mut t, 0, macs[14], port(1)); // expired later, in the secondary group
+    for m in &macs[15..29] {
+        learn(&mut t, late, *m, port(1));
+    }
+    assert_eq!((t.len(), group_of(&t, macs[14])), (30, Some(5)));
+    let taken = |l: Learned| match l {
+        Learned::New { evicted } => evicted.map(|e| e.mac),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(taken(learn(&mut t, late, macs[29], port(1))), Some(macs[0]));
+    assert_eq!((taken(learn(&mut t, late, macs[30], port(1))), group_of(&t, other)), (None, Some(6)));
+    assert_eq!(taken(learn(&mut t, late, macs[31], port(1))), Some(macs[14]));
+    assert!(taken(learn(&mut t, late, macs[32], port(1))).is_some());
+}
+
+/// Fills a table of one group by (port, seconds) and learns one more from `from`: who goes?
+fn evicted(entries: [(u16, u64); 15], from: u16) -> Option<(u16, u64)> {
+    let mut t = table(1);
+    for (n, (p, seen)) in entries.into_iter().enumerate() {
+        learn(&mut t, seen * 1024, mac(n as u64 + 1), port(p));
+    }
+    match learn(&mut t, 20 * 1024, mac(99), port(from)) {
+        Learned::New { evicted: Some(e) } => {
+            let n = e.mac.to_u64() as u8 as usize - 1;
+            assert_eq!(
+                (e.destination, e.last_seen),
+                (port(entries[n].0), Instant::from_millis(entries[n].1 * 1024))
+            );
+            Some(entries[n])
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_victim_is_the_longest_unseen_or_one_of_the_newcomers_own() {
+    let mixed = [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3];
+    let entries = core::array::from_fn(|i| (mixed[i], 15 - i as u64));
+    assert_eq!(evicted(entries, 9), Some((3, 1)), "a newcomer with nothing here: the oldest of all");
+    assert_eq!(evicted(entries, 3), Some((3, 1)));
+    assert_eq!(evicted(entries, 2), Some((3, 1)), "one with less than another: the oldest of all");
+    assert_eq!(evicted(entries, 1), Some((1, 10)), "one with the most: its own oldest");
+    let even = core::array::from_fn(|i| ([1, 2, 3][i / 5], 15 - i as u64));
+    assert_eq!(evicted(even, 1), Some((1, 11)), "one with as many as any: its own oldest");
+}
+
+#[test]
+fn ties_prefer_no_slot() {
+    let mut t = table(1);
+    let mut gone = HashMap::new();
+    for n in 0..15 {
+        learn(&mut t, 0, mac(n + 1), port(n as u16));
+    }
+    for n in 0..3000u64 {
+        // From a port with nothing here, of one tick with all others: a tie of fifteen.
+        let Learned::New { evicted: Some(e) } =
+            t.learn(Instant::ZERO, VNI, mac(1000 + n), port(20), EntryKind::Learned)
+        else {
+            panic!()
+        };
+        *gone.entry(e.destination).or_insert(0) += 1;
+        t.remove(VNI, mac(1000 + n));
+        t.insert(Instant::ZERO, VNI, e.mac, e.destination, e.kind).unwrap();
+    }
+    assert_eq!(gone.len(), 15);
+    assert!(gone.values().all(|n| (100..300).contains(n)), "{gone:?}");
+}
+
+#[test]
+fn static_and_living_sticky_entries_keep_their_places() {
+    let mut t = table(1);
+    let at = Instant::ZERO;
+    for n in 0..8 {
+        assert_eq!(t.insert(at, VNI, mac(n), port(1), EntryKind::Static), Ok(None));
+    }
+    for n in 8..15 {
+        assert_eq!(t.learn(at, VNI, mac(n), port(1), EntryKind::Sticky), Learned::New { evicted: None });
+    }
+    assert_eq!(learn(&mut t, 0, mac(99), port(2)), Learned::Full);
+    assert_eq!(
+        t.insert(at, VNI, mac(99), port(2), EntryKind::Static),
+        Err(FdbError::Full { vni: VNI, mac: mac(99) })
+    );
+    assert_eq!((t.len(), t.learned_by(port(1)), t.learned_by(port(2))), (15, 7, 0));
+    // The sticky ones expire, the static ones do not.
+    for n in 0..7 {
+        assert!(matches!(
+            t.learn(after(at), VNI, mac(100 + n), port(2), EntryKind::Sticky),
+            Learned::New { evicted: Some(FdbEntry { kind: EntryKind::Sticky, .. }) }
+        ));
+    }
+    assert_eq!(t.learn(after(at), VNI, mac(99), port(2), EntryKind::Learned), Learned::Full);
+    let mut swept = 0;
+    assert!(t.sweep(after(after(at)), 15, |_| swept += 1));
+    assert_eq!((swept, t.len()), (7, 8));
+    check(&t);
+}
