@@ -10,13 +10,16 @@
 //! - [`wire`]: bytes to headers and back. No state.
 //! - [`table`]: state that knows no packets.
 #![cfg_attr(not(feature = "std"), no_std)]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "linux"), forbid(unsafe_code))]
+#![cfg_attr(feature = "linux", deny(unsafe_code))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
 pub mod addr;
 pub mod error;
+#[cfg(all(feature = "linux", target_os = "linux"))]
+pub mod linux;
 pub mod table;
 pub mod time;
 pub mod wire;

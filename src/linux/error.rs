@@ -1,0 +1,195 @@
+//! What the Linux backend says when the kernel refuses.
+
+use alloc::string::String;
+use core::fmt;
+use std::io;
+
+/// A system call that failed: what was tried, on what, the errno, and what would help.
+///
+/// Displays as one line: `cannot open /dev/net/tun: EACCES; run as root, or ...`.
+#[derive(Debug)]
+pub struct Error {
+    operation: &'static str,
+    object: String,
+    source: io::Error,
+    hint: Option<&'static str>,
+}
+
+impl Error {
+    pub(crate) fn new(operation: &'static str, object: impl Into<String>, source: io::Error) -> Error {
+        Error { operation, object: object.into(), source, hint: None }
+    }
+
+    /// An argument that the kernel was not even asked about.
+    pub(crate) fn refused(operation: &'static str, object: impl Into<String>, why: &'static str) -> Error {
+        Error::new(operation, object, io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
+    pub(crate) fn hint(mut self, hint: Option<&'static str>) -> Error {
+        self.hint = hint;
+        self
+    }
+
+    /// The verb: `open`, `bind`, `set the MTU of`, ...
+    pub fn operation(&self) -> &str {
+        self.operation
+    }
+
+    /// What it was done to: a path, a device, an address.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// The kernel's errno, or `None` when the request was refused before it reached the kernel.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: ", self.operation, self.object)?;
+        match self.source.raw_os_error() {
+            Some(errno) => match errno_name(errno) {
+                Some(name) => f.write_str(name)?,
+                None => write!(f, "errno {errno}")?,
+            },
+            None => write!(f, "{}", self.source)?,
+        }
+        match self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+macro_rules! errno_names {
+    ($($name:ident)*) => {
+        /// The symbolic name of an errno, of those that sockets, devices and netlink answer with.
+        fn errno_name(errno: i32) -> Option<&'static str> {
+            match errno {
+                $(libc::$name => Some(stringify!($name)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+errno_names! {
+    EPERM ENOENT EINTR EIO ENXIO E2BIG EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST EXDEV ENODEV
+    ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY EFBIG ENOSPC EPIPE ERANGE ENAMETOOLONG ENOSYS
+    ELOOP EPROTO EBADMSG EOVERFLOW EBADFD EILSEQ ENOTSOCK EDESTADDRREQ EMSGSIZE EPROTOTYPE ENOPROTOOPT
+    EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL
+    ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN
+    ETIMEDOUT ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EDQUOT ECANCELED
+    ENOKEY EKEYREJECTED
+}
+
+/// Why the kernel did not take one packet this time. Not an [`Error`]: the packet is lost or waits,
+/// it is counted, and the socket or device is as good as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The queue is full (`EAGAIN`): try again when the descriptor is writable.
+    WouldBlock,
+    /// No memory or queue space below the socket (`ENOBUFS`, `ENOMEM`).
+    NoBuffers,
+    /// Longer than the path allows while fragmentation is forbidden, or than UDP or the device can
+    /// carry (`EMSGSIZE`), or a frame over the MTU that no offload can segment.
+    TooBig,
+    /// No route or neighbour, or an earlier packet was answered by an ICMP error (`ECONNREFUSED`,
+    /// `EHOSTUNREACH`, `ENETUNREACH`, ...), or a firewall said no (`EPERM`).
+    Unreachable,
+    /// The device is down (`EIO` from a TAP, `ENETDOWN`).
+    Down,
+    /// The device did not accept this packet (`EINVAL` from a TAP: shorter than an Ethernet header,
+    /// or an offload request that does not fit the frame).
+    Malformed,
+}
+
+impl Refused {
+    /// The transient refusal that this errno stands for, or `None` for a real failure.
+    pub(crate) fn from_errno(errno: i32) -> Option<Refused> {
+        match errno {
+            // One number on most architectures, two on some.
+            e if e == libc::EAGAIN || e == libc::EWOULDBLOCK => Some(Refused::WouldBlock),
+            libc::ENOBUFS | libc::ENOMEM => Some(Refused::NoBuffers),
+            libc::EMSGSIZE => Some(Refused::TooBig),
+            libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::EHOSTDOWN
+            | libc::ENETUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EPROTO
+            | libc::ETIMEDOUT
+            | libc::EPERM
+            | libc::EACCES => Some(Refused::Unreachable),
+            libc::ENETDOWN => Some(Refused::Down),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::WouldBlock => "queue full",
+            Refused::NoBuffers => "no buffers",
+            Refused::TooBig => "too big",
+            Refused::Unreachable => "unreachable",
+            Refused::Down => "device down",
+            Refused::Malformed => "refused by the device",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn names_operation_object_errno_and_help() {
+        let e = Error::new("open", "/dev/net/tun", io::Error::from_raw_os_error(libc::EACCES))
+            .hint(Some("run as root, or give the user access to the device, or pass an open fd"));
+        assert_eq!(
+            e.to_string(),
+            "cannot open /dev/net/tun: EACCES; run as root, or give the user access to the device, or pass an open fd"
+        );
+        assert_eq!((e.operation(), e.object(), e.errno()), ("open", "/dev/net/tun", Some(libc::EACCES)));
+        assert!(core::error::Error::source(&e).is_some());
+    }
+
+    #[test]
+    fn unknown_errno_and_refused_argument() {
+        let e = Error::new("bind", "127.0.0.1:4789", io::Error::from_raw_os_error(4000));
+        assert_eq!(e.to_string(), "cannot bind 127.0.0.1:4789: errno 4000");
+        let e = Error::refused("create TAP device", "a/b", "a device name has no slash");
+        assert_eq!(e.to_string(), "cannot create TAP device a/b: a device name has no slash");
+        assert_eq!(e.errno(), None);
+    }
+
+    #[test]
+    fn transient_errnos() {
+        let cases = [
+            (libc::EAGAIN, Some(Refused::WouldBlock)),
+            (libc::ENOBUFS, Some(Refused::NoBuffers)),
+            (libc::EMSGSIZE, Some(Refused::TooBig)),
+            (libc::ECONNREFUSED, Some(Refused::Unreachable)),
+            (libc::ENETUNREACH, Some(Refused::Unreachable)),
+            (libc::EPERM, Some(Refused::Unreachable)),
+            (libc::ENETDOWN, Some(Refused::Down)),
+            (libc::EBADF, None),
+            (libc::EINVAL, None),
+        ];
+        for (errno, want) in cases {
+            assert_eq!(Refused::from_errno(errno), want, "errno {errno}");
+        }
+    }
+}

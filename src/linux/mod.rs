@@ -1,0 +1,41 @@
+//! The Linux backend: TAP devices for the pods, UDP sockets for the underlay, and the rtnetlink
+//! that they need.
+//!
+//! Everything here is non-blocking and shaped for one thread with a readiness loop: [`Poll`] over any
+//! number of [`Tap`]s and [`Underlay`]s, then read each ready one until it answers `None`. A packet
+//! that the kernel does not take is no error but a [`Refused`], for the caller to count; an [`Error`]
+//! names the operation, the object and the errno, and says what would help.
+//!
+//! A device or socket belongs to the network namespace of the thread that opened it. Descriptors may
+//! come from outside: [`Tap::from_fd`], [`Underlay::from_socket`].
+//!
+//! The `unsafe` code is all in one file, `sys.rs`; the netlink message types stay private.
+
+mod error;
+mod link;
+mod netlink;
+mod offload;
+mod poll;
+mod sys;
+mod tap;
+mod udp;
+
+pub use self::error::{Error, Refused};
+pub use self::link::{Link, Links};
+pub use self::offload::{Oversize, VirtioNetHeader};
+pub use self::poll::Poll;
+pub use self::tap::{Tap, TapCounters};
+pub use self::udp::{Datagram, Underlay, UnderlayConfig, UnderlayCounters};
+
+/// What became of a packet that was given to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a refused packet is to be counted as dropped"]
+pub enum Sent {
+    /// The kernel has it.
+    Taken,
+    /// It has it not.
+    Refused(Refused),
+}
+
+/// A buffer of this size holds every frame and datagram, superframes included.
+pub const BUFFER_LEN: usize = 65_536;

@@ -1,0 +1,387 @@
+//! TAP devices: Ethernet frames to and from the network stack of this machine.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::error::{Error, Refused};
+use super::link::Links;
+use super::offload::VirtioNetHeader;
+use super::{Sent, sys};
+use crate::addr::MacAddr;
+
+const CLONE_DEVICE: &str = "/dev/net/tun";
+
+/// Frames that one [`Tap::recv`] throws away before it gives way to the other descriptors.
+const SKIP_LIMIT: usize = 64;
+
+/// A TAP device. Non-blocking; dropping it removes the device, unless the device is persistent.
+///
+/// Frames begin with the destination MAC and have no FCS. Reading gives frames with finished
+/// checksums and within the MTU: the offloads of the device are turned off. Writing marks what the
+/// kernel must still do, see [`VirtioNetHeader::plan`].
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+    name: String,
+    mac: MacAddr,
+    mtu: u16,
+    virtio: bool,
+    counters: TapCounters,
+}
+
+/// Frames that a [`Tap`] read and threw away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TapCounters {
+    /// Longer than the buffer that was given.
+    pub truncated: u64,
+    /// A superframe that was queued before the device's offloads were turned off.
+    pub unsegmented: u64,
+    /// An offload request that does not fit its frame.
+    pub malformed: u64,
+}
+
+impl Tap {
+    /// Creates the device `name` in the network namespace of the calling thread, or attaches to a
+    /// persistent one. A pattern such as `tap%d` lets the kernel choose the number.
+    ///
+    /// The device is down; [`Tap::set_up`] brings it up. Needs `CAP_NET_ADMIN` over the namespace
+    /// and read and write permission on `/dev/net/tun`.
+    pub fn create(name: &str) -> Result<Tap, Error> {
+        const OPERATION: &str = "create TAP device";
+        let raw_name = device_name(name).map_err(|why| Error::refused(OPERATION, name, why))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(CLONE_DEVICE)
+            .map_err(|e| {
+                let hint = open_hint(e.raw_os_error());
+                Error::new("open", CLONE_DEVICE, e).hint(hint)
+            })?;
+        let flags = sys::IFF_TAP | sys::IFF_NO_PI | sys::IFF_VNET_HDR;
+        let given = sys::tun_attach(file.as_fd(), &raw_name, flags).map_err(|e| {
+            let hint = attach_hint(e.raw_os_error());
+            Error::new(OPERATION, name, e).hint(hint)
+        })?;
+        Tap::prepare(file, text(&given), true, None)
+    }
+
+    /// Takes over a descriptor that is attached to a TAP device with `IFF_NO_PI`, with or without
+    /// `IFF_VNET_HDR`: from a container manager, a VM monitor, a privileged helper.
+    ///
+    /// Makes it non-blocking, turns its read offloads off (`TUNSETOFFLOAD`), and sets the virtio-net
+    /// header to 10 octets in native byte order; another program that shares the device is affected.
+    /// `mtu` of `None` reads it from the device, which must then be in the calling thread's network
+    /// namespace.
+    pub fn from_fd(fd: OwnedFd, mtu: Option<u16>) -> Result<Tap, Error> {
+        const OPERATION: &str = "take over as a TAP";
+        let file = File::from(fd);
+        let (raw_name, flags) = sys::tun_attached(file.as_fd()).map_err(|e| {
+            Error::new(OPERATION, "the descriptor", e)
+                .hint(Some("it must be an open /dev/net/tun that is attached to a device"))
+        })?;
+        let name = text(&raw_name);
+        if flags & sys::IFF_TAP == 0 {
+            return Err(Error::refused(OPERATION, name, "it is a TUN device, which carries no Ethernet"));
+        }
+        if flags & sys::IFF_NO_PI == 0 {
+            return Err(Error::refused(OPERATION, name, "it was attached without IFF_NO_PI"));
+        }
+        sys::set_nonblocking(file.as_fd()).map_err(|e| Error::new("make non-blocking", name.as_str(), e))?;
+        Tap::prepare(file, name, flags & sys::IFF_VNET_HDR != 0, mtu)
+    }
+
+    fn prepare(file: File, name: String, virtio: bool, mtu: Option<u16>) -> Result<Tap, Error> {
+        let fd = file.as_fd();
+        sys::tun_set_offload(fd, 0).map_err(|e| Error::new("turn off the offloads of", name.as_str(), e))?;
+        if virtio {
+            sys::tun_set_header_size(fd, VirtioNetHeader::LEN as i32)
+                .and_then(|()| sys::tun_set_native_endian(fd))
+                .map_err(|e| Error::new("set the virtio-net header of", name.as_str(), e))?;
+        }
+        let mac = sys::tun_mac(fd).map_err(|e| Error::new("read the MAC of", name.as_str(), e))?;
+        let mut tap = Tap {
+            file,
+            name,
+            mac: MacAddr(mac),
+            mtu: mtu.unwrap_or(0),
+            virtio,
+            counters: TapCounters::default(),
+        };
+        if mtu.is_none() {
+            tap.refresh()?;
+        }
+        Ok(tap)
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The device's MAC address, as last read.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// The device's MTU in octets (what follows the Ethernet header), as last read or set.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// Whether writes can leave checksums and segmentation to the kernel (`IFF_VNET_HDR`). Without
+    /// it, checksums are finished here and superframes refused.
+    pub fn has_virtio_header(&self) -> bool {
+        self.virtio
+    }
+
+    /// Frames thrown away so far.
+    pub fn counters(&self) -> TapCounters {
+        self.counters
+    }
+
+    /// Reads MTU and MAC again, in case another program changed them. The device must be in the
+    /// calling thread's network namespace.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let link = Links::open()?.get(&self.name)?;
+        let mac = sys::tun_mac(self.file.as_fd())
+            .map_err(|e| Error::new("read the MAC of", self.name.as_str(), e))?;
+        if link.mac != Some(MacAddr(mac)) {
+            return Err(Error::refused(
+                "read the MTU of",
+                self.name.as_str(),
+                "the device of this name in this network namespace is another one",
+            ));
+        }
+        self.mac = MacAddr(mac);
+        self.mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+        Ok(())
+    }
+
+    /// Brings the device up. The device must be in the calling thread's network namespace.
+    pub fn set_up(&mut self) -> Result<(), Error> {
+        let mut links = Links::open()?;
+        let link = links.get(&self.name)?;
+        links.set_up(link.index)
+    }
+
+    /// Sets the device's MTU. The device must be in the calling thread's network namespace.
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        let mut links = Links::open()?;
+        let link = links.get(&self.name)?;
+        links.set_mtu(link.index, u32::from(mtu))?;
+        self.mtu = mtu;
+        Ok(())
+    }
+
+    /// Reads one frame into `buf`; its length, or `None` when none waits.
+    ///
+    /// A frame that does not fit `buf` is thrown away and counted: give a buffer of the MTU plus 22
+    /// octets (Ethernet header and two VLAN tags) or more.
+    pub fn recv(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Error> {
+        for _ in 0..SKIP_LIMIT {
+            let mut header = [0; VirtioNetHeader::LEN];
+            // The kernel cuts silently; one octet more than `buf` shows it.
+            let mut spare = [0; 1];
+            let result = if self.virtio {
+                self.file.read_vectored(&mut [
+                    IoSliceMut::new(&mut header),
+                    IoSliceMut::new(buf),
+                    IoSliceMut::new(&mut spare),
+                ])
+            } else {
+                self.file.read_vectored(&mut [IoSliceMut::new(buf), IoSliceMut::new(&mut spare)])
+            };
+            let len = match result {
+                Ok(len) => len.saturating_sub(if self.virtio { VirtioNetHeader::LEN } else { 0 }),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::new("read from", self.name.as_str(), e)),
+            };
+            let Some(frame) = buf.get_mut(..len) else {
+                self.counters.truncated = self.counters.truncated.wrapping_add(1);
+                continue;
+            };
+            let header = VirtioNetHeader::from_bytes(header);
+            if header.gso_type != VirtioNetHeader::GSO_NONE {
+                self.counters.unsegmented = self.counters.unsegmented.wrapping_add(1);
+                continue;
+            }
+            if header.flags & VirtioNetHeader::NEEDS_CSUM != 0 {
+                let check = header.checksum(frame);
+                let field =
+                    check.and_then(|(at, check)| Some((frame.get_mut(at..)?.first_chunk_mut()?, check)));
+                let Some((field, check)) = field else {
+                    self.counters.malformed = self.counters.malformed.wrapping_add(1);
+                    continue;
+                };
+                *field = check;
+            }
+            return Ok(Some(len));
+        }
+        Ok(None)
+    }
+
+    /// Writes one frame, after [`VirtioNetHeader::plan`] has decided what the kernel must still do.
+    pub fn send(&mut self, frame: &[u8]) -> Result<Sent, Error> {
+        match VirtioNetHeader::plan(frame, self.mtu) {
+            Ok(header) => self.send_with(frame, header),
+            Err(_) => Ok(Sent::Refused(Refused::TooBig)),
+        }
+    }
+
+    /// Writes one frame with a virtio-net header that the caller made; a flood to several devices of
+    /// one MTU plans once.
+    pub fn send_with(&mut self, frame: &[u8], header: VirtioNetHeader) -> Result<Sent, Error> {
+        let result = if self.virtio {
+            self.file.write_vectored(&[IoSlice::new(&header.to_bytes()), IoSlice::new(frame)])
+        } else if header.gso_type != VirtioNetHeader::GSO_NONE {
+            return Ok(Sent::Refused(Refused::TooBig));
+        } else if let Some((at, check)) = header.checksum(frame) {
+            let (before, rest) = frame.split_at_checked(at).unwrap_or((frame, &[]));
+            let after = rest.get(check.len()..).unwrap_or(&[]);
+            self.file.write_vectored(&[IoSlice::new(before), IoSlice::new(&check), IoSlice::new(after)])
+        } else {
+            self.file.write(frame)
+        };
+        let error = match result {
+            Ok(_) => return Ok(Sent::Taken),
+            Err(error) => error,
+        };
+        let refused = match error.raw_os_error() {
+            Some(libc::EIO) => Some(Refused::Down),
+            Some(libc::EINVAL) => Some(Refused::Malformed),
+            Some(errno) => Refused::from_errno(errno),
+            None => None,
+        };
+        match refused {
+            Some(refused) => Ok(Sent::Refused(refused)),
+            None => Err(Error::new("write to", self.name.as_str(), error)),
+        }
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl From<Tap> for OwnedFd {
+    fn from(tap: Tap) -> OwnedFd {
+        tap.file.into()
+    }
+}
+
+impl fmt::Display for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// The name as the kernel takes it, or what `dev_valid_name` would have against it.
+fn device_name(name: &str) -> Result<[u8; sys::NAME_SIZE], &'static str> {
+    let bytes = name.as_bytes();
+    let mut raw = [0; sys::NAME_SIZE];
+    // The last octet stays zero.
+    let Some(slots) = raw.get_mut(..bytes.len()).filter(|s| s.len() < sys::NAME_SIZE) else {
+        return Err("a device name has at most 15 octets");
+    };
+    if bytes.is_empty() {
+        return Err("a device name is not empty");
+    }
+    if name == "."
+        || name == ".."
+        || bytes.iter().any(|b| matches!(b, b'/' | b':' | 0) || b.is_ascii_whitespace())
+    {
+        return Err("a device name has no slash, colon, space or zero and is not a dot");
+    }
+    let patterns = name.matches('%').count();
+    if patterns > 1 || patterns != name.matches("%d").count() {
+        return Err("a device name pattern has one %d and no other per cent sign");
+    }
+    slots.copy_from_slice(bytes);
+    Ok(raw)
+}
+
+fn text(raw: &[u8; sys::NAME_SIZE]) -> String {
+    let end = raw.iter().position(|b| *b == 0).unwrap_or(raw.len());
+    String::from_utf8_lossy(raw.get(..end).unwrap_or(raw)).to_string()
+}
+
+fn open_hint(errno: Option<i32>) -> Option<&'static str> {
+    match errno? {
+        libc::EACCES | libc::EPERM => {
+            Some("run as root, or give the user access to the device, or pass an open fd")
+        }
+        libc::ENOENT => Some("load the tun module, or make the node: mknod /dev/net/tun c 10 200"),
+        libc::ENODEV | libc::ENXIO => Some("this kernel has no TUN/TAP driver"),
+        _ => None,
+    }
+}
+
+fn attach_hint(errno: Option<i32>) -> Option<&'static str> {
+    match errno? {
+        libc::EPERM | libc::EACCES => Some("CAP_NET_ADMIN is needed over this network namespace"),
+        libc::EBUSY => Some("another program holds it"),
+        libc::EINVAL => Some("a device of this name exists and is not a single-queue TAP"),
+        libc::EEXIST => Some("a device of this name exists"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names() {
+        let good = ["a", "tap0", "tap%d", "fifteen-octets1"];
+        for name in good {
+            let raw = device_name(name).unwrap();
+            assert_eq!(text(&raw), name);
+        }
+        let bad = [
+            ("", "not empty"),
+            ("sixteen-octets-1", "15 octets"),
+            ("a-name-of-many-more-octets-than-that", "15 octets"),
+            ("a/b", "no slash"),
+            ("a b", "no slash"),
+            ("a:1", "no slash"),
+            ("a\0", "no slash"),
+            ("..", "not a dot"),
+            ("tap%s", "one %d"),
+            ("%d%d", "one %d"),
+            ("100%", "one %d"),
+        ];
+        for (name, why) in bad {
+            let error = Tap::create(name).unwrap_err();
+            assert_eq!(error.errno(), None);
+            assert!(error.to_string().contains(why), "{name:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_tap_is_refused() {
+        let file = File::open("/dev/null").unwrap();
+        let error = Tap::from_fd(file.into(), Some(1500)).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::ENOTTY));
+        assert!(
+            error.to_string().starts_with("cannot take over as a TAP the descriptor: ENOTTY; "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn hints_by_errno() {
+        assert!(open_hint(Some(libc::EACCES)).is_some_and(|h| h.contains("pass an open fd")));
+        assert!(open_hint(Some(libc::ENOENT)).is_some_and(|h| h.contains("mknod")));
+        assert!(attach_hint(Some(libc::EPERM)).is_some_and(|h| h.contains("CAP_NET_ADMIN")));
+        assert_eq!(open_hint(Some(libc::EMFILE)), None);
+        assert_eq!(attach_hint(None), None);
+    }
+}

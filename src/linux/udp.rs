@@ -1,0 +1,239 @@
+//! The underlay: UDP sockets that carry VXLAN between VTEPs.
+
+use alloc::string::ToString;
+use core::net::SocketAddr;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::Sent;
+use super::error::{Error, Refused};
+use super::sys::{self, IntOption};
+
+/// Errors that one [`Underlay::recv`] reads over before it gives way to the other descriptors.
+const SKIP_LIMIT: usize = 64;
+
+/// How an [`Underlay`] behaves. `UnderlayConfig::default()` is what a VTEP usually wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderlayConfig {
+    /// Sets DF and refuses what is longer than the path MTU ([`Refused::TooBig`]), for IPv6 too
+    /// (`IP_MTU_DISCOVER`, `IPV6_MTU_DISCOVER`). Off: DF is clear and the kernel fragments.
+    /// RFC 7348, section 4.3 says a VTEP must not fragment. Default: on.
+    pub dont_fragment: bool,
+    /// Sends with a zero UDP checksum, as RFC 7348, section 5 prefers for IPv4 and RFC 6935 allows for
+    /// tunnels over IPv6 (`SO_NO_CHECK`, `UDP_NO_CHECK6_TX`). Default: off.
+    pub zero_checksum: bool,
+    /// Accepts a zero UDP checksum over IPv6 (`UDP_NO_CHECK6_RX`); over IPv4 it is always accepted.
+    /// Default: off, as in Linux.
+    pub accept_zero_checksum6: bool,
+    /// The kernel's receive and send buffers in octets, each as it accounts them (`SO_RCVBUFFORCE`,
+    /// else `SO_RCVBUF`, which `net.core.rmem_max` limits). The default of Linux, 208 KiB, loses
+    /// packets in tens of thousands under load. Default: 8 MiB.
+    pub buffer: u32,
+}
+
+impl Default for UnderlayConfig {
+    fn default() -> UnderlayConfig {
+        UnderlayConfig {
+            dont_fragment: true,
+            zero_checksum: false,
+            accept_zero_checksum6: false,
+            buffer: 8 << 20,
+        }
+    }
+}
+
+/// One datagram that [`Underlay::recv`] put into the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Octets in the buffer, the VXLAN header first.
+    pub len: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The ECN field of the outer IP header, 0 to 3 (RFC 6040 needs it to decapsulate).
+    pub ecn: u8,
+}
+
+/// Datagrams that an [`Underlay`] read and threw away, and errors that it read over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnderlayCounters {
+    /// Longer than the buffer that was given.
+    pub truncated: u64,
+    /// ICMP errors that the kernel reported for datagrams sent earlier.
+    pub icmp_errors: u64,
+}
+
+/// A bound, non-blocking UDP socket. IPv4 or IPv6, never both: an IPv6 socket is `IPV6_V6ONLY`.
+#[derive(Debug)]
+pub struct Underlay {
+    socket: UdpSocket,
+    local: SocketAddr,
+    buffer: u32,
+    counters: UnderlayCounters,
+}
+
+impl Underlay {
+    /// Binds to `local` in the network namespace of the calling thread. Port 0 lets the kernel choose.
+    pub fn bind(local: SocketAddr, config: &UnderlayConfig) -> Result<Underlay, Error> {
+        let socket = match local {
+            SocketAddr::V4(_) => UdpSocket::bind(local),
+            SocketAddr::V6(v6) => sys::bind_udp6(v6),
+        };
+        let socket = socket.map_err(|e| {
+            let hint = bind_hint(e.raw_os_error());
+            Error::new("bind UDP", local.to_string(), e).hint(hint)
+        })?;
+        Underlay::from_socket(socket, config)
+    }
+
+    /// Takes over a socket that is bound already; its options are set as for [`Underlay::bind`].
+    /// An IPv6 socket that also takes IPv4 is refused.
+    pub fn from_socket(socket: UdpSocket, config: &UnderlayConfig) -> Result<Underlay, Error> {
+        let fd = socket.as_fd();
+        let local = socket.local_addr().map_err(|e| Error::new("read the address of", "the socket", e))?;
+        let name = local.to_string();
+        let failed = |what: &'static str| {
+            let name = name.clone();
+            move |e: io::Error| Error::new(what, name, e)
+        };
+        let kind = sys::get_option(fd, IntOption::SOCKET_TYPE).map_err(failed("read the type of"))?;
+        let protocol = sys::get_option(fd, IntOption::PROTOCOL).map_err(failed("read the protocol of"))?;
+        if (kind, protocol) != (libc::SOCK_DGRAM, libc::IPPROTO_UDP) {
+            return Err(Error::refused("use as an underlay", name, "it is not a UDP socket"));
+        }
+        if local.is_ipv6()
+            && sys::get_option(fd, IntOption::V6ONLY).map_err(failed("read IPV6_V6ONLY of"))? == 0
+        {
+            return Err(Error::refused("use as an underlay", name, "it is not IPV6_V6ONLY"));
+        }
+        socket.set_nonblocking(true).map_err(failed("make non-blocking"))?;
+
+        let discover = if config.dont_fragment { sys::PMTUDISC_DO } else { sys::PMTUDISC_DONT };
+        let (mtu, tos) = match local {
+            SocketAddr::V4(_) => (IntOption::MTU_DISCOVER4, IntOption::RECEIVE_TOS),
+            SocketAddr::V6(_) => (IntOption::MTU_DISCOVER6, IntOption::RECEIVE_CLASS),
+        };
+        sys::set_option(fd, mtu, discover).map_err(failed("set path MTU discovery of"))?;
+        sys::set_option(fd, tos, 1).map_err(failed("ask for the ECN field on"))?;
+        let zero = i32::from(config.zero_checksum);
+        match local {
+            SocketAddr::V4(_) => sys::set_option(fd, IntOption::NO_CHECKSUM, zero),
+            SocketAddr::V6(_) => sys::set_option(fd, IntOption::NO_CHECKSUM6_TX, zero).and_then(|()| {
+                sys::set_option(fd, IntOption::NO_CHECKSUM6_RX, i32::from(config.accept_zero_checksum6))
+            }),
+        }
+        .map_err(failed("set the UDP checksum of"))?;
+
+        let receive = raise(fd, IntOption::RECEIVE_BUFFER_FORCE, IntOption::RECEIVE_BUFFER, config.buffer)
+            .map_err(failed("set the receive buffer of"))?;
+        raise(fd, IntOption::SEND_BUFFER_FORCE, IntOption::SEND_BUFFER, config.buffer)
+            .map_err(failed("set the send buffer of"))?;
+        Ok(Underlay { socket, local, buffer: receive, counters: UnderlayCounters::default() })
+    }
+
+    /// The address and port that it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The receive buffer that the kernel gave, in octets, as it accounts them. Less than what was
+    /// asked for means that `net.core.rmem_max` should be raised.
+    pub fn receive_buffer(&self) -> u32 {
+        self.buffer
+    }
+
+    /// What was thrown away or read over so far.
+    pub fn counters(&self) -> UnderlayCounters {
+        self.counters
+    }
+
+    /// Reads one datagram into `buf`; `None` when none waits.
+    ///
+    /// A datagram that does not fit is thrown away and counted. Give 65,535 octets: a kernel VXLAN
+    /// peer on the same machine sends inner superframes as one datagram, whatever the MTU.
+    pub fn recv(&mut self, buf: &mut [u8]) -> Result<Option<Datagram>, Error> {
+        for _ in 0..SKIP_LIMIT {
+            let error = match sys::recv_message(self.socket.as_fd(), buf) {
+                Ok(message) if message.truncated => {
+                    self.counters.truncated = self.counters.truncated.wrapping_add(1);
+                    continue;
+                }
+                Ok(message) => {
+                    let Some(from) = message.from else { continue };
+                    let ecn = message.tos.unwrap_or(0) & 3;
+                    return Ok(Some(Datagram { len: message.len, from, ecn }));
+                }
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(errno) => match Refused::from_errno(errno) {
+                    Some(Refused::WouldBlock) => return Ok(None),
+                    Some(_) => self.counters.icmp_errors = self.counters.icmp_errors.wrapping_add(1),
+                    None => return Err(Error::new("receive on", self.local.to_string(), error)),
+                },
+                None => return Err(Error::new("receive on", self.local.to_string(), error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends the parts (at most 4, say the VXLAN header and the inner frame) as one datagram.
+    ///
+    /// `ecn` of `Some` sets the ECN field of the outer header, 0 to 3, with DSCP 0; `None` leaves TOS
+    /// or traffic class as the socket has it.
+    pub fn send(&mut self, parts: &[&[u8]], to: SocketAddr, ecn: Option<u8>) -> Result<Sent, Error> {
+        loop {
+            let error = match sys::send_message(self.socket.as_fd(), parts, to, ecn.map(|e| e & 3)) {
+                Ok(_) => return Ok(Sent::Taken),
+                Err(error) => error,
+            };
+            return match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(errno) => match Refused::from_errno(errno) {
+                    Some(refused) => Ok(Sent::Refused(refused)),
+                    None => Err(Error::new("send to", to.to_string(), error)),
+                },
+                None => Err(Error::new("send to", to.to_string(), error)),
+            };
+        }
+    }
+}
+
+impl AsFd for Underlay {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl From<Underlay> for OwnedFd {
+    fn from(underlay: Underlay) -> OwnedFd {
+        underlay.socket.into()
+    }
+}
+
+/// Raises a buffer past the system's limit if we may, up to it if not; never lowers it.
+fn raise(fd: BorrowedFd<'_>, force: IntOption, plain: IntOption, octets: u32) -> io::Result<u32> {
+    let now = sys::get_option(fd, plain)?;
+    // The kernel doubles what it is told, to account for its own bookkeeping.
+    let half = i32::try_from(octets / 2).unwrap_or(i32::MAX);
+    if now < half.saturating_mul(2) && sys::set_option(fd, force, half).is_err() {
+        sys::set_option(fd, plain, half)?;
+    }
+    Ok(u32::try_from(sys::get_option(fd, plain)?).unwrap_or(0))
+}
+
+fn bind_hint(errno: Option<i32>) -> Option<&'static str> {
+    match errno? {
+        libc::EADDRINUSE => {
+            Some("another program, or a kernel vxlan device in this network namespace, has the port")
+        }
+        libc::EADDRNOTAVAIL => Some("the address is not on any interface of this network namespace"),
+        libc::EACCES => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "udp_tests.rs"]
+mod tests;

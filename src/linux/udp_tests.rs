@@ -1,0 +1,112 @@
+use super::*;
+use crate::linux::{BUFFER_LEN, Poll};
+use alloc::vec;
+use core::time::Duration;
+
+fn pair(addr: &str, config: &UnderlayConfig) -> (Underlay, Underlay) {
+    let addr = addr.parse().unwrap();
+    (Underlay::bind(addr, config).unwrap(), Underlay::bind(addr, config).unwrap())
+}
+
+fn receive(socket: &mut Underlay, buf: &mut [u8]) -> Option<Datagram> {
+    Poll::default().wait([(socket.as_fd(), false)], Some(Duration::from_secs(5))).unwrap();
+    socket.recv(buf).unwrap()
+}
+
+const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
+#[test]
+fn parts_arrive_as_one_datagram_with_the_ecn_field() {
+    for local in LOCAL {
+        let (mut a, mut b) = pair(local, &UnderlayConfig::default());
+        let mut buf = vec![0; BUFFER_LEN];
+        assert_eq!(b.recv(&mut buf).unwrap(), None, "nothing waits");
+        for ecn in 0..4 {
+            assert_eq!(
+                a.send(&[b"VXLAN---", b"", b"frame"], b.local_addr(), Some(ecn)).unwrap(),
+                Sent::Taken
+            );
+            let got = receive(&mut b, &mut buf).unwrap();
+            assert_eq!(got, Datagram { len: 13, from: a.local_addr(), ecn }, "{local}");
+            assert_eq!(&buf[..13], b"VXLAN---frame");
+        }
+        assert_eq!(a.send(&[b"x"], b.local_addr(), None).unwrap(), Sent::Taken);
+        assert_eq!(receive(&mut b, &mut buf).unwrap().ecn, 0);
+    }
+}
+
+#[test]
+fn zero_checksums_and_fragmenting_are_accepted_options() {
+    for local in LOCAL {
+        let config = UnderlayConfig {
+            dont_fragment: false,
+            zero_checksum: true,
+            accept_zero_checksum6: true,
+            ..UnderlayConfig::default()
+        };
+        let (mut a, mut b) = pair(local, &config);
+        assert_eq!(a.send(&[b"zero"], b.local_addr(), None).unwrap(), Sent::Taken);
+        assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().len, 4, "{local}");
+    }
+}
+
+#[test]
+fn too_long_for_the_buffer_is_counted_and_the_next_is_read() {
+    let (mut a, mut b) = pair(LOCAL[0], &UnderlayConfig::default());
+    for part in [&[1u8; 100][..], &[2; 10]] {
+        assert_eq!(a.send(&[part], b.local_addr(), None).unwrap(), Sent::Taken);
+    }
+    let mut buf = [0; 50];
+    assert_eq!(receive(&mut b, &mut buf).unwrap().len, 10);
+    assert_eq!(buf[0], 2);
+    assert_eq!(b.counters(), UnderlayCounters { truncated: 1, icmp_errors: 0 });
+}
+
+#[test]
+fn too_long_for_udp_or_too_many_parts_is_refused() {
+    let (mut a, b) = pair(LOCAL[0], &UnderlayConfig::default());
+    let big = vec![0; 65_508];
+    assert_eq!(a.send(&[&big], b.local_addr(), None).unwrap(), Sent::Refused(Refused::TooBig));
+    assert_eq!(a.send(&[&b"x"[..]; 5], b.local_addr(), None).unwrap(), Sent::Refused(Refused::TooBig));
+}
+
+#[test]
+fn a_closed_port_does_not_stop_the_socket() {
+    let (mut a, mut b) = pair(LOCAL[0], &UnderlayConfig::default());
+    let gone = Underlay::bind(LOCAL[0].parse().unwrap(), &UnderlayConfig::default()).unwrap().local_addr();
+    for _ in 0..3 {
+        let _ = a.send(&[b"x"], gone, None).unwrap();
+    }
+    assert_eq!(a.recv(&mut [0; 64]).unwrap(), None);
+    assert_eq!(a.send(&[b"y"], b.local_addr(), None).unwrap(), Sent::Taken);
+    assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().len, 1);
+}
+
+#[test]
+fn an_address_that_is_taken_or_not_here() {
+    let a = Underlay::bind(LOCAL[0].parse().unwrap(), &UnderlayConfig::default()).unwrap();
+    let error = Underlay::bind(a.local_addr(), &UnderlayConfig::default()).unwrap_err();
+    let want = alloc::format!("cannot bind UDP {}: EADDRINUSE; another program", a.local_addr());
+    assert!(error.to_string().starts_with(&want), "{error}");
+    let error = Underlay::bind("192.0.2.1:0".parse().unwrap(), &UnderlayConfig::default()).unwrap_err();
+    assert_eq!(error.errno(), Some(libc::EADDRNOTAVAIL));
+}
+
+#[test]
+fn a_socket_from_outside() {
+    let socket = UdpSocket::bind(LOCAL[0]).unwrap();
+    let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
+    assert!(a.receive_buffer() > 0);
+    assert_eq!(a.recv(&mut [0; 64]).unwrap(), None, "made non-blocking");
+    let both = UdpSocket::bind("[::]:0").unwrap();
+    let error = Underlay::from_socket(both, &UnderlayConfig::default()).unwrap_err();
+    assert!(error.to_string().ends_with("it is not IPV6_V6ONLY"), "{error}");
+}
+
+#[test]
+fn a_descriptor_that_is_no_udp_socket_is_refused() {
+    let tcp = std::net::TcpListener::bind(LOCAL[0]).unwrap();
+    let disguised = UdpSocket::from(OwnedFd::from(tcp));
+    let error = Underlay::from_socket(disguised, &UnderlayConfig::default()).unwrap_err();
+    assert!(error.to_string().ends_with("it is not a UDP socket"), "{error}");
+}
