@@ -1,0 +1,243 @@
+//! The node arena: blocks of powers of two, kept free of fragmentation.
+//!
+//! A buddy allocator with one more rule: below the largest order there is at most one free block
+//! of each order. When a second appears, the content of one's buddy moves into the other, and the
+//! two merge. So a block can be had whenever as many words are free as it has, whatever happened
+//! before; how many routes fit depends on the routes alone. A block has one owner, found in its
+//! first word, so that a move changes one pointer for each block moved and one for each block that
+//! those point to. One call moves less than two blocks of the largest order: 8 KiB.
+
+use core::marker::PhantomData;
+
+use super::cell::{self, CELL_WORDS, Cell, MAX_ORDER, Shape, Slot};
+use super::{LpmNode, LpmRoot};
+
+const NONE: u32 = u32::MAX;
+const LARGEST: u32 = 1 << MAX_ORDER;
+
+/// What is free in an arena.
+#[derive(Debug, Clone)]
+pub(super) struct Free {
+    /// The free block of each order; of the largest order the first of a list through the blocks.
+    heads: [u32; MAX_ORDER as usize + 1],
+    /// The first word that was never handed out as part of a block of the largest order.
+    fresh: u32,
+    /// How many words are free.
+    pub(super) words: u32,
+}
+
+impl Free {
+    /// Everything free, in an arena of `cells` cells.
+    pub(super) fn all(cells: u32) -> Free {
+        let words = cells.saturating_mul(CELL_WORDS);
+        let mut heads = [NONE; MAX_ORDER as usize + 1];
+        let mut at = words - words % LARGEST;
+        for order in (0..MAX_ORDER).rev() {
+            if words & 1 << order != 0 {
+                heads[order as usize] = at;
+                at += 1 << order;
+            }
+        }
+        Free { heads, fresh: 0, words }
+    }
+}
+
+/// The cells of all tables, while they are changed.
+pub(super) struct Arena<'a, K> {
+    cells: &'a mut [LpmNode<K>],
+    roots: &'a mut [LpmRoot],
+    free: &'a mut Free,
+    /// Positions that the caller is at; a move of their cell changes them.
+    pub(super) here: [Slot; 2],
+    key: PhantomData<K>,
+}
+
+impl<'a, K> Arena<'a, K> {
+    pub(super) fn new(
+        cells: &'a mut [LpmNode<K>],
+        roots: &'a mut [LpmRoot],
+        free: &'a mut Free,
+        start: Slot,
+    ) -> Self {
+        Arena { cells, roots, free, here: [start; 2], key: PhantomData }
+    }
+
+    /// Whether blocks of these many words in all (each a power of two) can be had.
+    pub(super) fn has(&self, words: u32) -> bool {
+        self.free.words >= words
+    }
+
+    pub(super) fn word(&self, at: u32) -> u64 {
+        let cell = self.cells.get((at / CELL_WORDS) as usize);
+        cell.map_or(0, |c| c.words[(at % CELL_WORDS) as usize])
+    }
+
+    pub(super) fn set_word(&mut self, at: u32, value: u64) {
+        if let Some(c) = self.cells.get_mut((at / CELL_WORDS) as usize) {
+            c.words[(at % CELL_WORDS) as usize] = value;
+        }
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Cell {
+        let index = slot.index() as usize;
+        if slot.is_root() {
+            self.roots.get(index).map_or([0; 4], |r| r.cell)
+        } else {
+            self.cells.get(index).map_or([0; 4], |c| c.words)
+        }
+    }
+
+    fn set(&mut self, slot: Slot, cell: Cell) {
+        let index = slot.index() as usize;
+        if slot.is_root() {
+            if let Some(r) = self.roots.get_mut(index) {
+                r.cell = cell;
+            }
+        } else if let Some(c) = self.cells.get_mut(index) {
+            c.words = cell;
+        }
+    }
+
+    /// Puts a cell in its place, and tells the block that it points to.
+    pub(super) fn put(&mut self, slot: Slot, cell: Cell) {
+        let old = self.get(slot);
+        self.set(slot, cell::at_place_of(cell, &old));
+        if matches!(cell::kind(&cell), cell::BRANCH | cell::SKIP) {
+            self.own(cell::block(&cell), slot);
+        }
+    }
+
+    fn own(&mut self, block: u32, owner: Slot) {
+        self.set_word(block, cell::with_owner(self.word(block), owner));
+    }
+
+    /// Takes a block. Its first word tells the order; the owner is set when a cell that points to
+    /// the block is [`put`](Arena::put) in place.
+    ///
+    /// The caller has asked [`has`](Arena::has) before; nothing moves.
+    pub(super) fn take(&mut self, order: u32) -> u32 {
+        let mut from = order;
+        let block = loop {
+            match self.pop(from) {
+                Some(block) => break block,
+                None if from >= MAX_ORDER => {
+                    debug_assert!(false, "a block was taken that is not there");
+                    return 0;
+                }
+                None => from += 1,
+            }
+        };
+        for half in (order..from).rev() {
+            self.free.heads[half as usize] = block + (1 << half);
+        }
+        self.free.words -= 1 << order;
+        self.set_word(block, cell::with_order(0, order));
+        block
+    }
+
+    fn pop(&mut self, order: u32) -> Option<u32> {
+        let head = *self.free.heads.get(order as usize)?;
+        if head != NONE {
+            let next = if order == MAX_ORDER { self.word(head) as u32 } else { NONE };
+            self.free.heads[order as usize] = next;
+            return Some(head);
+        }
+        if order != MAX_ORDER || self.free.fresh + LARGEST > self.end() {
+            return None;
+        }
+        let fresh = self.free.fresh;
+        self.free.fresh += LARGEST;
+        Some(fresh)
+    }
+
+    /// How many words the arena has.
+    fn end(&self) -> u32 {
+        (self.cells.len() as u32).saturating_mul(CELL_WORDS)
+    }
+
+    /// Gives back a block that nothing points to.
+    ///
+    /// Other blocks may move. Every block that is not free has its owner; [`here`](Arena::here) is
+    /// kept right, every other position that the caller remembers is void.
+    pub(super) fn give(&mut self, block: u32, order: u32) {
+        self.free.words += 1 << order;
+        let mut block = block;
+        for order in order..MAX_ORDER {
+            let size = 1u32 << order;
+            let other = core::mem::replace(&mut self.free.heads[order as usize], NONE);
+            if other == NONE {
+                self.free.heads[order as usize] = block;
+                return;
+            }
+            if other != block ^ size {
+                // The last block of an arena of odd size may have no whole buddy.
+                if (other ^ size) + size <= self.end() {
+                    self.shift(other ^ size, block, order);
+                    block = other;
+                } else {
+                    self.shift(block ^ size, other, order);
+                }
+            }
+            block &= !size;
+        }
+        let next = self.free.heads[MAX_ORDER as usize];
+        self.set_word(block, next as u64);
+        self.free.heads[MAX_ORDER as usize] = block;
+    }
+
+    /// Moves the 2^order words at `from`, whatever blocks they hold, to the hole at `to`.
+    fn shift(&mut self, from: u32, to: u32, order: u32) {
+        let size = 1u32 << order;
+        let inside = |at: u32| at.wrapping_sub(from) < size;
+        for i in 0..size {
+            self.set_word(to + i, self.word(from + i));
+        }
+        for head in &mut self.free.heads[..order as usize] {
+            if *head != NONE && inside(*head) {
+                *head = *head - from + to;
+            }
+        }
+        let moved = |slot: Slot| {
+            if !slot.is_root() && inside(slot.index() * CELL_WORDS) {
+                Slot::cell((slot.index() * CELL_WORDS - from + to) / CELL_WORDS)
+            } else {
+                slot
+            }
+        };
+        self.here = self.here.map(moved);
+
+        let mut at = to;
+        while at < to + size {
+            if let Some(order) = self.free.heads[..order as usize].iter().position(|&h| h == at) {
+                at += 1 << order;
+                continue;
+            }
+            let first = self.word(at);
+            let owner = moved(cell::owner(first));
+            let pointer = self.get(owner);
+            self.set(owner, cell::with_block(pointer, at));
+            self.own(at, owner);
+            for child in 0..Shape::of(&pointer).children {
+                let slot = Slot::cell(at / CELL_WORDS + child);
+                let pointer = self.get(slot);
+                // A block that moves along learns of it when its turn comes.
+                if matches!(cell::kind(&pointer), cell::BRANCH | cell::SKIP) && !inside(cell::block(&pointer))
+                {
+                    self.own(cell::block(&pointer), slot);
+                }
+            }
+            at += 1 << cell::order(first);
+        }
+    }
+
+    /// Cuts the block of the branch or skip at `here[0]` down to `order`.
+    pub(super) fn shrink(&mut self, order: u32) {
+        loop {
+            let block = cell::block(&self.get(self.here[0]));
+            let first = self.word(block);
+            let Some(half) = cell::order(first).checked_sub(1).filter(|half| *half >= order) else { return };
+            self.set_word(block, cell::with_order(first, half));
+            self.give(block + (1 << half), half);
+        }
+    }
+}
