@@ -26,6 +26,23 @@ macro_rules! numbered {
             /// Every value, in the order of the numbers.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
 
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The place of this value in [`ALL`](Self::ALL), below [`COUNT`](Self::COUNT).
+            pub const fn index(self) -> usize {
+                const INDEX: [u8; 256] = {
+                    let mut table = [0; 256];
+                    let mut i = 0;
+                    while i < $name::ALL.len() {
+                        table[$name::ALL[i] as u8 as usize] = i as u8;
+                        i += 1;
+                    }
+                    table
+                };
+                INDEX[self as u8 as usize] as usize
+            }
+
             /// The number, the same in C. Never reused.
             pub const fn number(self) -> u8 {
                 self as u8
@@ -144,11 +161,6 @@ numbered! {
         /// A frame was punted and the backend has no slow path for it.
         NotHandled = 83, "not_handled";
     }
-}
-
-impl DropReason {
-    /// How many counters one for each number takes: the largest number plus one, reserved ones included.
-    pub const SLOTS: usize = 96;
 }
 
 numbered! {
@@ -405,6 +417,8 @@ pub enum VtepError {
     Family(IpAddr),
     /// The UDP port is zero.
     Port,
+    /// An engine that writes outer Ethernet headers needs the next hop's MAC address.
+    UnderlayMac(MacAddr),
     /// The MTU is too small for an inner frame (it must be 0, for unlimited, or at least 128).
     Mtu(u16),
     /// Routes lead to the VTEP; remove those first.
@@ -425,6 +439,9 @@ impl fmt::Display for VtepError {
             VtepError::Address(a) => write!(f, "{a} cannot be a VTEP's address"),
             VtepError::Family(a) => write!(f, "{a}: this node has no underlay address of that family"),
             VtepError::Port => f.write_str("UDP port 0 cannot be sent to"),
+            VtepError::UnderlayMac(m) => {
+                write!(f, "{m} cannot be a VTEP's underlay MAC; outer Ethernet headers need one")
+            }
             VtepError::Mtu(m) => write!(f, "MTU {m} is too small; use 0 for no limit, or at least 128"),
             VtepError::InUse { vtep, routes } => {
                 write!(f, "{routes} route(s) lead to {vtep}; remove them first")
@@ -445,6 +462,13 @@ pub enum PortError {
     NoVni(Vni),
     /// A peer MAC must be unicast.
     PeerMac(MacAddr),
+    /// A port cannot change its VNI; remove it and add another.
+    OtherVni {
+        /// The port.
+        port: PortId,
+        /// The VNI it is in.
+        vni: Vni,
+    },
     /// Routes lead to the port; remove those first.
     InUse {
         /// The port.
@@ -460,6 +484,9 @@ impl fmt::Display for PortError {
             PortError::Unknown(p) => write!(f, "no {p}"),
             PortError::Full => f.write_str("the port table is full"),
             PortError::NoVni(v) => write!(f, "the port's VNI {v} does not exist; add it first"),
+            PortError::OtherVni { port, vni } => {
+                write!(f, "{port} is in VNI {vni} and cannot change it; remove it and add another")
+            }
             PortError::PeerMac(m) => write!(f, "{m} cannot be a peer's MAC; it must be unicast"),
             PortError::InUse { port, routes } => {
                 write!(f, "{routes} route(s) lead to {port}; remove them first")
@@ -671,10 +698,12 @@ pub enum ConfigError {
     },
     /// An Ethernet outer shape needs this node's underlay MAC address, a unicast one.
     LocalMac(MacAddr),
-    /// The ageing time is zero or beyond what the table can count (about 17 years).
+    /// The ageing time is zero or beyond what the table can count (16 years).
     Ageing,
     /// The outer TTL is zero.
     Ttl,
+    /// The outer DSCP exceeds 6 bits.
+    Dscp(u8),
 }
 
 impl From<CapacityError> for ConfigError {
@@ -698,8 +727,9 @@ impl fmt::Display for ConfigError {
             ConfigError::LocalMac(m) => {
                 write!(f, "{m} cannot be this node's underlay MAC; it must be unicast")
             }
-            ConfigError::Ageing => f.write_str("the ageing time must be above zero and below 17 years"),
+            ConfigError::Ageing => f.write_str("the ageing time must be above zero and at most 16 years"),
             ConfigError::Ttl => f.write_str("the outer TTL cannot be 0"),
+            ConfigError::Dscp(d) => write!(f, "DSCP {d} exceeds 6 bits (63)"),
         }
     }
 }
@@ -731,7 +761,7 @@ mod tests {
     fn numbers_name_one_reason_each_and_come_back() {
         for (i, r) in DropReason::ALL.iter().enumerate() {
             assert_eq!(DropReason::from_number(r.number()), Some(*r));
-            assert!((r.number() as usize) < DropReason::SLOTS);
+            assert_eq!(r.index(), i);
             assert!(DropReason::ALL[..i].iter().all(|s| s.number() < r.number() && s.name() != r.name()));
         }
         assert_eq!(DropReason::from_number(0), None);

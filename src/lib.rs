@@ -9,6 +9,7 @@
 //! - [`addr`], [`time`], [`error`]: addresses and ids, the clock's reading, errors and drop reasons.
 //! - [`wire`]: bytes to headers and back. No state.
 //! - [`table`]: state that knows no packets.
+//! - [`engine`]: joins the two; frames in, verdicts out.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(feature = "linux"), forbid(unsafe_code))]
 #![cfg_attr(feature = "linux", deny(unsafe_code))]
@@ -17,6 +18,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod engine;
 pub mod error;
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub mod linux;

@@ -124,6 +124,21 @@ impl<R: Store<PortSlot>> PortTable<R> {
         Ok(PortId(id as u16))
     }
 
+    /// Changes a port's settings, all but its VNI, and gives the old ones.
+    ///
+    /// Refused as `Unknown`, `PeerMac` (not unicast) or `OtherVni`.
+    pub fn set(&mut self, id: PortId, config: PortConfig) -> Result<PortConfig, PortError> {
+        if let Some(mac) = config.peer_mac.filter(|mac| !mac.is_unicast()) {
+            return Err(PortError::PeerMac(mac));
+        }
+        let slot = self.records.as_mut_slice().get_mut(usize::from(id.0));
+        let port = slot.and_then(|slot| slot.port.as_mut()).ok_or(PortError::Unknown(id))?;
+        if port.config.vni != config.vni {
+            return Err(PortError::OtherVni { port: id, vni: port.config.vni });
+        }
+        Ok(core::mem::replace(&mut port.config, config))
+    }
+
     /// Removes a port and gives it back.
     ///
     /// What other tables keep by the id is the caller's to clear. Refused as `Unknown`, or as

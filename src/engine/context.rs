@@ -1,0 +1,187 @@
+//! What a worker changes while it reads the tables: counters, events, and a log of addresses to learn.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use super::event::{Event, EventRing};
+use super::stats::{Counters, ScopeCounters};
+use super::storage::{ContextParts, Storage};
+use crate::addr::{MacAddr, PortId, Vni, VtepId};
+use crate::error::{CapacityError, DropReason};
+use crate::table::Store;
+use crate::table::vni::VniIndex;
+
+/// How many addresses a context notes before they must be merged into the tables; also the size
+/// in which [`Engine`](super::Engine) takes its batches.
+pub const BATCH: usize = 32;
+
+/// Where a source address was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Port(PortId),
+    Vtep(VtepId),
+    /// Behind an underlay address that is no VTEP yet, on a VNI that accepts any.
+    Source {
+        addr: IpAddr,
+        mac: MacAddr,
+    },
+}
+
+/// An address to learn, or to refresh. Without a MAC it is the source alone that is to be learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) vni: Vni,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) seen: Seen,
+}
+
+/// The part of an engine that each worker has for itself.
+///
+/// Several workers may read one [`Tables`](super::Tables), each with a context; the one writer
+/// takes what they learned with [`Engine::merge`](super::Engine::merge).
+pub struct Context<S: Storage> {
+    pub(crate) totals: Counters,
+    vni: S::VniCounterStore,
+    vtep: S::VtepCounterStore,
+    port: S::PortCounterStore,
+    events: EventRing<S::EventStore>,
+    notes: [Option<Note>; BATCH],
+    noted: usize,
+    pub(crate) ip_id: u16,
+}
+
+impl<S: Storage> Context<S> {
+    /// A context with all counters at zero.
+    ///
+    /// # Errors
+    /// [`CapacityError::Empty`] where a part of the memory has no entries.
+    pub fn new(mut parts: ContextParts<S>) -> Result<Self, CapacityError> {
+        for (table, counters) in [
+            ("VNI counters", parts.vni_counters.as_mut_slice()),
+            ("VTEP counters", parts.vtep_counters.as_mut_slice()),
+            ("port counters", parts.port_counters.as_mut_slice()),
+        ] {
+            if counters.is_empty() {
+                return Err(CapacityError::Empty { table });
+            }
+            counters.fill(ScopeCounters::default());
+        }
+        Ok(Context {
+            totals: Counters::default(),
+            vni: parts.vni_counters,
+            vtep: parts.vtep_counters,
+            port: parts.port_counters,
+            events: EventRing::new(parts.events),
+            notes: [None; BATCH],
+            noted: 0,
+            ip_id: 0,
+        })
+    }
+
+    /// What went through this context.
+    pub fn counters(&self) -> &Counters {
+        &self.totals
+    }
+
+    /// The oldest event that was not read yet.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    pub(crate) fn vni(&self, vni: VniIndex) -> Option<&ScopeCounters> {
+        self.vni.as_slice().get(vni.0 as usize)
+    }
+
+    pub(crate) fn vtep(&self, vtep: VtepId) -> Option<&ScopeCounters> {
+        self.vtep.as_slice().get(usize::from(vtep.0))
+    }
+
+    pub(crate) fn port(&self, port: PortId) -> Option<&ScopeCounters> {
+        self.port.as_slice().get(usize::from(port.0))
+    }
+
+    #[inline]
+    pub(crate) fn vni_mut(&mut self, vni: VniIndex) -> Option<&mut ScopeCounters> {
+        self.vni.as_mut_slice().get_mut(vni.0 as usize)
+    }
+
+    #[inline]
+    pub(crate) fn vtep_mut(&mut self, vtep: VtepId) -> Option<&mut ScopeCounters> {
+        self.vtep.as_mut_slice().get_mut(usize::from(vtep.0))
+    }
+
+    #[inline]
+    pub(crate) fn port_mut(&mut self, port: PortId) -> Option<&mut ScopeCounters> {
+        self.port.as_mut_slice().get_mut(usize::from(port.0))
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        if !self.events.push(event) {
+            self.totals.events_lost = self.totals.events_lost.wrapping_add(1);
+        }
+    }
+
+    /// Notes an address for the next merge; where the log is full the next frame will bring it again.
+    #[inline]
+    pub(crate) fn note(&mut self, note: Note) {
+        if let Some(slot) = self.notes.get_mut(self.noted) {
+            *slot = Some(note);
+            self.noted += 1;
+        }
+    }
+
+    /// Takes the notes out, oldest first.
+    #[inline]
+    pub(crate) fn take_notes(&mut self) -> ([Option<Note>; BATCH], usize) {
+        let noted = core::mem::take(&mut self.noted);
+        (self.notes, noted)
+    }
+
+    #[inline]
+    pub(crate) fn has_notes(&self) -> bool {
+        self.noted > 0
+    }
+
+    /// Counts drops in every scope that is known.
+    pub(crate) fn dropped(
+        &mut self,
+        reason: DropReason,
+        vni: Option<VniIndex>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    ) {
+        self.totals.drops.count(reason, 1);
+        if let Some(c) = vni.and_then(|v| self.vni_mut(v)) {
+            c.drops.count(reason, 1);
+        }
+        if let Some(c) = vtep.and_then(|v| self.vtep_mut(v)) {
+            c.drops.count(reason, 1);
+        }
+        if let Some(c) = port.and_then(|p| self.port_mut(p)) {
+            c.drops.count(reason, 1);
+        }
+    }
+
+    /// Adds another context's counters to this one's and sets those to zero.
+    pub(crate) fn absorb(&mut self, other: &mut Context<S>) {
+        self.totals.add(&core::mem::take(&mut other.totals));
+        for (mine, theirs) in [
+            (self.vni.as_mut_slice(), other.vni.as_mut_slice()),
+            (self.vtep.as_mut_slice(), other.vtep.as_mut_slice()),
+            (self.port.as_mut_slice(), other.port.as_mut_slice()),
+        ] {
+            for (a, b) in mine.iter_mut().zip(theirs) {
+                a.add(&core::mem::take(b));
+            }
+        }
+        while let Some(event) = other.events.pop() {
+            self.event(event);
+        }
+    }
+}
+
+impl<S: Storage> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("counters", &self.totals).finish_non_exhaustive()
+    }
+}

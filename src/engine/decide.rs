@@ -1,0 +1,429 @@
+//! The one decision: what becomes of a frame, and why.
+//!
+//! Nothing here changes a table, a counter or a packet. The data path carries a decision out; the
+//! explanation prints the same steps.
+
+use core::net::IpAddr;
+use core::ops::Range;
+
+use super::context::{Note, Seen};
+use super::event::Event;
+use super::explain::{Step, Trace};
+use super::frame::Verdict;
+use super::storage::Storage;
+use super::tables::Tables;
+use crate::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
+use crate::error::{DropReason, PuntReason};
+use crate::table::fdb::{EntryKind, Probe};
+use crate::table::port::Port;
+use crate::table::vni::{Accept, Mode, VniConfig, VniIndex};
+use crate::table::vtep::Vtep;
+use crate::time::Instant;
+use crate::wire::ecn::{self, Ecn};
+use crate::wire::ethernet::EthernetHeader;
+use crate::wire::inner::{Inner, Network};
+use crate::wire::outer::{self, Outer};
+use crate::wire::reply;
+use crate::wire::template::Template;
+use crate::wire::vxlan::GroupPolicy;
+
+use super::config::is_host_address;
+
+/// The change that routing makes to an inner frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rewrite {
+    pub(crate) dst: MacAddr,
+    pub(crate) src: MacAddr,
+    /// Where the IP header starts.
+    pub(crate) ip: usize,
+    pub(crate) v6: bool,
+}
+
+/// What becomes of a frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    pub(crate) verdict: Verdict,
+    pub(crate) vni: Option<Vni>,
+    pub(crate) index: Option<VniIndex>,
+    /// The VTEP that it came from, or would have gone to.
+    pub(crate) peer: Option<VtepId>,
+    pub(crate) note: Option<Note>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) miss: Option<Event>,
+    pub(crate) group: Option<GroupPolicy>,
+    pub(crate) flow_hash: u32,
+    pub(crate) ecn: u8,
+    /// Decapsulation: where the inner frame lies.
+    pub(crate) payload: Range<usize>,
+    /// Decapsulation: the ECN field to write into the inner IP header.
+    pub(crate) mark: Option<(Inner, u8)>,
+}
+
+impl Decision {
+    fn new() -> Decision {
+        Decision {
+            verdict: Verdict::Drop(DropReason::Truncated),
+            vni: None,
+            index: None,
+            peer: None,
+            note: None,
+            rewrite: None,
+            miss: None,
+            group: None,
+            flow_hash: 0,
+            ecn: 0,
+            payload: 0..0,
+            mark: None,
+        }
+    }
+}
+
+/// Where a frame is to go, before the outer header is thought of.
+enum Way {
+    Port(PortId),
+    Tunnel(VtepId),
+    Flood,
+    End(Verdict),
+}
+
+impl From<DropReason> for Way {
+    fn from(reason: DropReason) -> Way {
+        Way::End(Verdict::Drop(reason))
+    }
+}
+
+impl From<PuntReason> for Way {
+    fn from(reason: PuntReason) -> Way {
+        Way::End(Verdict::Punt(reason))
+    }
+}
+
+impl<S: Storage> Tables<S> {
+    /// What becomes of a frame from a local port.
+    #[inline]
+    pub(crate) fn decide_encap<T: Trace>(
+        &self,
+        now: Instant,
+        port_id: PortId,
+        port: &Port,
+        frame: &[u8],
+        segment_len: usize,
+        trace: &mut T,
+    ) -> Decision {
+        let mut d = Decision::new();
+        let (vni, index) = (port.config.vni, port.vni_index);
+        (d.vni, d.index) = (Some(vni), Some(index));
+        trace.step(|| Step::FromPort { port: port_id, vni });
+        let Some(config) = self.vnis.get(index).map(|e| &e.config) else {
+            d.verdict = Verdict::Drop(DropReason::UnknownVni);
+            return d;
+        };
+        d.group = config.group_policy.map(|id| GroupPolicy { id, ..GroupPolicy::default() });
+        let inner = match Inner::classify(frame) {
+            Ok(inner) => inner,
+            Err(e) => {
+                trace.step(|| Step::Unreadable(e));
+                d.verdict = Verdict::Drop(e.reason());
+                return d;
+            }
+        };
+        trace.step(|| Step::Ethernet(inner.ethernet));
+        d.flow_hash = inner.flow_hash(0);
+        d.ecn = ecn::encapsulate(inner.ecn().unwrap_or(0));
+        let way = self.way(
+            now,
+            vni,
+            index,
+            config,
+            &inner.ethernet,
+            Some(&inner),
+            frame,
+            Seen::Port(port_id),
+            port.config.learning,
+            &mut d,
+            trace,
+        );
+        d.verdict = match way {
+            Way::End(verdict) => verdict,
+            Way::Port(p) if p == port_id => Verdict::Drop(DropReason::SamePort),
+            Way::Port(p) => Verdict::ToPort(p),
+            Way::Flood => {
+                let ports = self.floods.ports(index).any(|p| p != port_id);
+                if ports || self.floods.vteps(index).next().is_some() {
+                    Verdict::Flood(vni)
+                } else {
+                    Verdict::Drop(DropReason::NoFloodTarget)
+                }
+            }
+            Way::Tunnel(v) => {
+                d.peer = Some(v);
+                let len = if segment_len == 0 { frame.len() } else { segment_len.min(frame.len()) };
+                match self.vteps.get(v).zip(self.template(v)) {
+                    None => Verdict::Drop(DropReason::NoLocalAddress),
+                    Some((vtep, template)) => {
+                        trace.step(|| Step::Tunnel {
+                            vtep: v,
+                            remote: vtep.config.addr,
+                            port: vtep.config.port,
+                        });
+                        if fits_mtu(vtep, template, len) {
+                            Verdict::ToUnderlay(v)
+                        } else if d.rewrite.is_some() {
+                            Verdict::Punt(PuntReason::TooBig)
+                        } else {
+                            Verdict::Drop(DropReason::MtuExceeded)
+                        }
+                    }
+                }
+            }
+        };
+        d
+    }
+
+    /// What becomes of a datagram from the underlay.
+    #[inline]
+    pub(crate) fn decide_decap<T: Trace>(
+        &self,
+        now: Instant,
+        source: Option<IpAddr>,
+        packet: &[u8],
+        trace: &mut T,
+    ) -> Decision {
+        let mut d = Decision::new();
+        let outer = match outer::parse(self.config.shape, packet, &self.policy) {
+            Ok(outer) => outer,
+            Err(e) => {
+                trace.step(|| Step::Unreadable(e));
+                d.verdict = Verdict::Drop(e.reason());
+                return d;
+            }
+        };
+        let vni = outer.vxlan.vni;
+        (d.vni, d.group, d.payload) = (Some(vni), outer.vxlan.group, outer.payload.clone());
+        let source = outer.src.or(source).map(|a| a.to_canonical());
+        d.peer = source.and_then(|a| self.vteps.by_addr(a));
+        trace.step(|| Step::FromUnderlay { source, vtep: d.peer, vni });
+        let frame = packet.get(outer.payload.clone()).unwrap_or(&[]);
+        d.verdict = match self.accept_decap(now, source, &outer, frame, &mut d, trace) {
+            Way::End(verdict) => verdict,
+            Way::Port(p) => Verdict::ToPort(p),
+            Way::Tunnel(_) => Verdict::Drop(DropReason::SplitHorizon),
+            Way::Flood => match d.index.and_then(|i| self.floods.ports(i).next()) {
+                Some(_) => Verdict::Flood(vni),
+                None => Verdict::Drop(DropReason::NoFloodTarget),
+            },
+        };
+        d
+    }
+
+    #[inline]
+    fn accept_decap<T: Trace>(
+        &self,
+        now: Instant,
+        source: Option<IpAddr>,
+        outer: &Outer,
+        frame: &[u8],
+        d: &mut Decision,
+        trace: &mut T,
+    ) -> Way {
+        if source.is_some_and(|a| !is_host_address(a) || self.is_local(a)) {
+            return DropReason::InvalidOuterSource.into();
+        }
+        if outer.dst.is_some_and(|a| !self.is_local(a)) {
+            return DropReason::NotOurAddress.into();
+        }
+        let vni = outer.vxlan.vni;
+        let Some(index) = self.vnis.index_of(vni) else { return DropReason::UnknownVni.into() };
+        d.index = Some(index);
+        let Some(config) = self.vnis.get(index).map(|e| &e.config) else {
+            return DropReason::UnknownVni.into();
+        };
+        let seen = match (d.peer, source) {
+            (Some(vtep), _) => Some(Seen::Vtep(vtep)),
+            (None, _) if config.accept == Accept::KnownVteps => return DropReason::UnknownSource.into(),
+            (None, Some(addr)) => Some(Seen::Source { addr, mac: outer.src_mac.unwrap_or(MacAddr::ZERO) }),
+            (None, None) => None,
+        };
+        let ethernet = match EthernetHeader::parse(frame) {
+            Ok(ethernet) => ethernet,
+            Err(e) => {
+                trace.step(|| Step::Unreadable(e.inner().within(outer.payload.start)));
+                return e.reason().into();
+            }
+        };
+        trace.step(|| Step::Ethernet(ethernet));
+        let inner = if outer.ecn != 0 || matches!(config.mode, Mode::Routed { .. }) {
+            Inner::classify(frame).ok()
+        } else {
+            None
+        };
+        if outer.ecn != 0 {
+            if let Some((inner, field)) = inner.as_ref().and_then(|i| i.ecn().map(|field| (i, field))) {
+                match ecn::decapsulate(field, outer.ecn) {
+                    Ecn::Keep => {}
+                    Ecn::Set(field) => d.mark = Some((*inner, field)),
+                    Ecn::Drop => return DropReason::BadEcn.into(),
+                }
+            }
+        }
+        let learn = seen.is_some() && !outer.vxlan.group.is_some_and(|g| g.dont_learn);
+        // Without a source there is nothing to note; the port is never used then.
+        let seen = seen.unwrap_or(Seen::Port(PortId(0)));
+        self.way(now, vni, index, config, &ethernet, inner.as_ref(), frame, seen, learn, d, trace)
+    }
+
+    /// Where an accepted frame goes within its VNI.
+    #[allow(clippy::too_many_arguments)] // the frame's facts, taken apart so that each caller reads only what it has
+    #[inline]
+    fn way<T: Trace>(
+        &self,
+        now: Instant,
+        vni: Vni,
+        index: VniIndex,
+        config: &VniConfig,
+        ethernet: &EthernetHeader,
+        inner: Option<&Inner>,
+        frame: &[u8],
+        seen: Seen,
+        learn: bool,
+        d: &mut Decision,
+        trace: &mut T,
+    ) -> Way {
+        if !ethernet.src.is_unicast() {
+            return DropReason::InvalidSourceMac.into();
+        }
+        match config.mode {
+            Mode::Bridged => {
+                self.bridge(now, vni, config, ethernet, seen, learn && config.learning, d, trace)
+            }
+            Mode::Routed { router_mac } => match inner {
+                Some(inner) => self.route(index, config, router_mac, inner, frame, seen, d, trace),
+                None => DropReason::Truncated.into(),
+            },
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn bridge<T: Trace>(
+        &self,
+        now: Instant,
+        vni: Vni,
+        config: &VniConfig,
+        ethernet: &EthernetHeader,
+        seen: Seen,
+        learn: bool,
+        d: &mut Decision,
+        trace: &mut T,
+    ) -> Way {
+        let at = match seen {
+            Seen::Port(p) => Some(Destination::Port(p)),
+            Seen::Vtep(v) => Some(Destination::Vtep(v)),
+            Seen::Source { .. } => None,
+        };
+        let known = match at {
+            Some(at) => self.fdb.probe(now, vni, ethernet.src, at),
+            // Whoever holds the address, it is not this newcomer.
+            None => match self.fdb.entry(now, vni, ethernet.src) {
+                Some(e) if e.kind != EntryKind::Learned => Probe::Pinned,
+                _ => Probe::Missing,
+            },
+        };
+        match known {
+            Probe::Pinned => return DropReason::MacPinned.into(),
+            Probe::Fresh => {}
+            Probe::Stale | Probe::Moved | Probe::Missing if learn => {
+                trace.step(|| Step::Learn { mac: ethernet.src, known });
+                d.note = Some(Note { vni, mac: Some(ethernet.src), seen });
+            }
+            _ => {}
+        }
+        if ethernet.dst.is_multicast() {
+            trace.step(|| Step::Group { mac: ethernet.dst });
+            return Way::Flood;
+        }
+        let found = self.fdb.lookup(now, vni, ethernet.dst);
+        trace.step(|| Step::Lookup { mac: ethernet.dst, found });
+        match found {
+            Some(Destination::Port(p)) => Way::Port(p),
+            Some(Destination::Vtep(v)) => Way::Tunnel(v),
+            None => {
+                if config.notify_miss {
+                    d.miss = Some(Event::UnknownMac { vni, mac: ethernet.dst });
+                }
+                if config.flood_unknown { Way::Flood } else { DropReason::UnknownMac.into() }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn route<T: Trace>(
+        &self,
+        index: VniIndex,
+        config: &VniConfig,
+        router_mac: MacAddr,
+        inner: &Inner,
+        frame: &[u8],
+        seen: Seen,
+        d: &mut Decision,
+        trace: &mut T,
+    ) -> Way {
+        let local = matches!(seen, Seen::Port(_));
+        if inner.ethernet.src == router_mac {
+            return DropReason::OwnSourceMac.into();
+        }
+        let for_router = inner.ethernet.dst == router_mac;
+        // Address resolution is answered on the local side only; over the tunnel it is configured.
+        match inner.network {
+            Network::Arp(_) if local => return PuntReason::Arp.into(),
+            Network::Ipv6(..) if local && reply::is_neighbor_discovery(inner, frame) => {
+                return PuntReason::NeighborDiscovery.into();
+            }
+            _ if !for_router => return DropReason::NotForRouter.into(),
+            _ => {}
+        }
+        let ip = usize::from(inner.ethernet.payload_offset);
+        let (ttl, found, addr, v6) = match inner.network {
+            Network::Ipv4(h) => {
+                if !crate::wire::ipv4::verify_checksum(frame.get(ip..).unwrap_or(&[])) {
+                    return DropReason::BadChecksum.into();
+                }
+                (h.ttl, self.routes_v4.lookup(index.0, h.dst), IpAddr::V4(h.dst), false)
+            }
+            Network::Ipv6(h, _) => {
+                (h.hop_limit, self.routes_v6.lookup(index.0, h.dst), IpAddr::V6(h.dst), true)
+            }
+            Network::Malformed(e) => return e.reason().into(),
+            Network::Arp(_) | Network::None => return DropReason::NotIp.into(),
+        };
+        trace.step(|| Step::Route { addr, found });
+        if ttl <= 1 {
+            return PuntReason::TtlExpired.into();
+        }
+        let (dst, way) = match found {
+            None => {
+                if let (true, Some(vni)) = (config.notify_miss, d.vni) {
+                    d.miss = Some(Event::NoRoute { vni, addr });
+                }
+                return DropReason::NoRoute.into();
+            }
+            Some(NextHop::Blackhole) => return DropReason::Blackhole.into(),
+            Some(NextHop::Direct) => return PuntReason::DirectRoute.into(),
+            Some(NextHop::Port(p)) => (self.ports.get(p).and_then(|p| p.config.peer_mac), Way::Port(p)),
+            Some(NextHop::Vtep(v)) => (self.vteps.get(v).and_then(|v| v.config.inner_mac), Way::Tunnel(v)),
+        };
+        let Some(dst) = dst else { return PuntReason::NoNeighbor.into() };
+        let rewrite = Rewrite { dst, src: router_mac, ip, v6 };
+        trace.step(|| Step::Rewrite { dst, src: router_mac, ttl: ttl - 1 });
+        d.rewrite = Some(rewrite);
+        way
+    }
+}
+
+/// Whether an inner frame of `len` octets, encapsulated, fits the VTEP's MTU.
+#[inline]
+pub(crate) fn fits_mtu(vtep: &Vtep, template: &Template, len: usize) -> bool {
+    let mtu = usize::from(vtep.config.mtu);
+    mtu == 0 || len.saturating_add(template.overhead()) <= mtu
+}

@@ -1,0 +1,287 @@
+//! Frames in, verdicts out: the one place that joins bytes and tables.
+//!
+//! An [`Engine`] owns the [`Tables`] and a [`Context`] of counters and events. The host gives it
+//! frames from local ports ([`Engine::encap`]) and datagrams from the underlay
+//! ([`Engine::decap`]); each frame comes back with a [`Verdict`], its outer headers written or
+//! stripped in place. The engine opens no socket and reads no clock.
+//!
+//! # Several workers
+//!
+//! Two recipes, neither with a lock on the data path:
+//!
+//! - *Replicas.* Each worker owns an engine, all fed the same [`Command`]s. The ids come out the
+//!   same. Each learns from what it sees; a host that wants them to agree turns the
+//!   [`Event::Learned`] of one into a [`Command::AddMac`] for the others.
+//! - *One writer.* Workers share a `&Tables` (a snapshot that the host publishes, or a lock's read
+//!   side) and call [`Tables::encap`] and [`Tables::decap`] with a context each. Whoever may write
+//!   takes their contexts from time to time with [`Engine::merge`].
+
+mod carry;
+mod config;
+mod context;
+mod control;
+mod decide;
+mod event;
+mod explain;
+mod frame;
+mod stats;
+mod storage;
+mod tables;
+
+pub use carry::{HEADROOM, Replica};
+pub use config::EngineConfig;
+pub use context::{BATCH, Context};
+pub use control::{Change, Command};
+pub use event::Event;
+pub use explain::{Explanation, Step};
+pub use frame::{Frame, Verdict};
+pub use stats::{Counters, Drops, Punts, ScopeCounters, Traffic};
+pub use storage::{Borrowed, ContextParts, Inline, Parts, Storage};
+#[cfg(feature = "alloc")]
+pub use storage::{Capacity, Heap};
+pub use tables::Tables;
+
+use core::fmt;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::addr::{PortId, Vni, VtepId};
+use crate::error::{ConfigError, DropReason, PortError};
+use crate::table::vtep::Vtep;
+use crate::time::Instant;
+
+/// The overlay engine of one node.
+///
+/// ```
+/// use overlane::addr::Vni;
+/// use overlane::engine::{Capacity, Command, Engine, EngineConfig, Frame, HEADROOM, Heap, Verdict};
+/// use overlane::table::{Seed, port::PortConfig, vni::VniConfig, vtep::VtepConfig};
+/// use overlane::time::Instant;
+///
+/// let now = Instant::ZERO;
+/// let config = EngineConfig::new("192.0.2.1".parse()?, Seed::fixed(1)); // draw 16 random octets
+/// let mut engine = Engine::<Heap>::with_capacity(config, &Capacity::default())?;
+///
+/// let vni = Vni::new(42)?;
+/// engine.apply(now, &Command::AddVni { vni, config: VniConfig::default() })?;
+/// let port = engine.apply(now, &Command::AddPort(PortConfig::new(vni)))?.port().unwrap();
+/// let vtep = engine.apply(now, &Command::AddVtep(VtepConfig::new("192.0.2.2".parse()?, 4789)))?.vtep().unwrap();
+/// engine.apply(now, &Command::AddFlood { vni, vtep })?;
+///
+/// // A broadcast goes to every VTEP of the VNI, each copy behind a small header of its own.
+/// let mut buffer = [0u8; 256];
+/// let inner = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5, 1, 2, 3];
+/// buffer[HEADROOM..HEADROOM + inner.len()].copy_from_slice(&inner);
+/// let mut frames = [Frame::new(&mut buffer, HEADROOM..HEADROOM + inner.len())?];
+/// engine.encap(now, port, &mut frames)?;
+/// assert_eq!(frames[0].verdict(), Some(Verdict::Flood(vni)));
+/// assert_eq!(engine.replicas(&frames[0]).count(), 1);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+pub struct Engine<S: Storage> {
+    tables: Tables<S>,
+    context: Context<S>,
+    sweep: Sweep,
+}
+
+/// Where the ageing of addresses has got to.
+#[derive(Debug, Clone, Copy)]
+struct Sweep {
+    /// When the next pass, or the next step of this one, is due.
+    due: Instant,
+    /// Time between the starts of two passes.
+    interval: Duration,
+    /// The VTEP to look at next.
+    vtep: u16,
+}
+
+impl Sweep {
+    fn new(ageing: Duration) -> Sweep {
+        let interval = (ageing / 8).clamp(Duration::from_millis(128), Duration::from_secs(30));
+        Sweep { due: Instant::ZERO, interval, vtep: 0 }
+    }
+}
+
+impl<S: Storage> Engine<S> {
+    /// An engine over this memory, with nothing in its tables.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting or a part of the memory does not fit.
+    pub fn new(config: EngineConfig, parts: Parts<S>, context: ContextParts<S>) -> Result<Self, ConfigError> {
+        let sweep = Sweep::new(config.ageing);
+        Ok(Engine { tables: Tables::new(config, parts)?, context: Context::new(context)?, sweep })
+    }
+
+    /// The tables, to read.
+    pub fn tables(&self) -> &Tables<S> {
+        &self.tables
+    }
+
+    /// Decides what becomes of frames from a local port; see [`Tables::encap`]. What they teach is
+    /// learned before this returns.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`]; the frames are untouched.
+    pub fn encap(&mut self, now: Instant, port: PortId, frames: &mut [Frame<'_>]) -> Result<(), PortError> {
+        if self.tables.ports.get(port).is_none() {
+            return Err(PortError::Unknown(port));
+        }
+        for batch in frames.chunks_mut(BATCH) {
+            self.tables.encap(now, &mut self.context, port, batch)?;
+            self.learn(now);
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of datagrams from the underlay; see [`Tables::decap`]. What they teach
+    /// is learned before this returns.
+    pub fn decap(&mut self, now: Instant, frames: &mut [Frame<'_>]) {
+        for batch in frames.chunks_mut(BATCH) {
+            self.tables.decap(now, &mut self.context, batch);
+            self.learn(now);
+        }
+    }
+
+    #[inline]
+    fn learn(&mut self, now: Instant) {
+        if self.context.has_notes() {
+            self.tables.merge(now, &mut self.context);
+        }
+    }
+
+    /// Takes over what another worker's context has gathered: addresses to learn, counters and
+    /// events. That context is empty afterwards.
+    pub fn merge(&mut self, now: Instant, worker: &mut Context<S>) {
+        self.tables.merge(now, worker);
+        self.context.absorb(worker);
+    }
+
+    /// The copies of a flooded frame; see [`Tables::replicas`].
+    pub fn replicas<'a>(&'a self, frame: &'a Frame<'_>) -> impl Iterator<Item = Replica> + 'a {
+        self.tables.replicas(frame)
+    }
+
+    /// A VTEP: where a backend sends what has the verdict [`Verdict::ToUnderlay`].
+    #[inline]
+    pub fn vtep(&self, id: VtepId) -> Option<&Vtep> {
+        self.tables.vteps.get(id)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; `None` while there is
+    /// nothing that ages. An instant in the past means at once.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let idle = self.tables.fdb.is_empty() && self.tables.learned_vteps == 0;
+        if idle { None } else { Some(self.sweep.due) }
+    }
+
+    /// Lets addresses age: looks at no more than `budget` places, and says how many addresses it
+    /// forgot. Where a pass is not finished, [`next_timeout`](Self::next_timeout) is due at once.
+    ///
+    /// An address that is past its age is no longer found, whether or not this was called; calling
+    /// it frees the places, tells of them ([`Event::Aged`]) and forgets VTEPs that were learned and
+    /// behind which nobody is left.
+    pub fn handle_timeout(&mut self, now: Instant, budget: usize) -> usize {
+        if now < self.sweep.due || budget == 0 {
+            return 0;
+        }
+        let mut aged = 0;
+        let context = &mut self.context;
+        let finished = self.tables.fdb.sweep(now, budget, |entry| {
+            aged += 1;
+            context.totals.aged = context.totals.aged.wrapping_add(1);
+            context.event(Event::Aged { vni: entry.vni, mac: entry.mac, at: entry.destination });
+        });
+        self.forget_vteps(budget);
+        self.sweep.due = if finished { now + self.sweep.interval } else { now };
+        aged
+    }
+
+    /// Forgets learned VTEPs behind which nobody is left, looking at no more than `budget` of them
+    /// and forgetting at most one: that takes a pass over the FDB's lists.
+    fn forget_vteps(&mut self, budget: usize) {
+        if self.tables.learned_vteps == 0 {
+            return;
+        }
+        let capacity = self.tables.vteps.capacity();
+        for _ in 0..budget.min(capacity) {
+            let id = VtepId(self.sweep.vtep);
+            self.sweep.vtep = if usize::from(id.0) + 1 >= capacity { 0 } else { id.0 + 1 };
+            if self.tables.vteps.get(id).is_some_and(|v| self.tables.is_stale(id, v)) {
+                let _ = self.tables.remove_vtep(id);
+                return;
+            }
+        }
+    }
+
+    /// The oldest event that was not read yet.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.context.poll_event()
+    }
+
+    /// What the engine did.
+    pub fn counters(&self) -> &Counters {
+        self.context.counters()
+    }
+
+    /// What went through a VNI.
+    pub fn vni_counters(&self, vni: Vni) -> Option<&ScopeCounters> {
+        self.context.vni(self.tables.vnis.index_of(vni)?)
+    }
+
+    /// What went to and came from a VTEP.
+    pub fn vtep_counters(&self, vtep: VtepId) -> Option<&ScopeCounters> {
+        self.tables.vteps.get(vtep).and_then(|_| self.context.vtep(vtep))
+    }
+
+    /// What went to and came from a port.
+    pub fn port_counters(&self, port: PortId) -> Option<&ScopeCounters> {
+        self.tables.ports.get(port).and_then(|_| self.context.port(port))
+    }
+
+    /// Counts what a backend could not carry, in every scope that is given and exists.
+    pub fn count_drop(
+        &mut self,
+        reason: DropReason,
+        vni: Option<Vni>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    ) {
+        let index = vni.and_then(|v| self.tables.vnis.index_of(v));
+        let vtep = vtep.filter(|v| self.tables.vteps.get(*v).is_some());
+        let port = port.filter(|p| self.tables.ports.get(*p).is_some());
+        self.context.dropped(reason, index, vtep, port);
+    }
+
+    /// The steps that a frame from a local port would take. Changes and counts nothing.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`].
+    pub fn explain_encap(&self, now: Instant, port: PortId, frame: &[u8]) -> Result<Explanation, PortError> {
+        self.tables.explain_encap(now, port, frame)
+    }
+
+    /// The steps that a datagram from the underlay would take. Changes and counts nothing.
+    pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, packet: &[u8]) -> Explanation {
+        self.tables.explain_decap(now, source, packet)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Engine<Heap> {
+    /// An engine on the heap. All memory is taken here; nothing allocates afterwards.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting or a capacity does not fit.
+    pub fn with_capacity(config: EngineConfig, capacity: &Capacity) -> Result<Self, ConfigError> {
+        Engine::new(config, Parts::with_capacity(capacity), ContextParts::with_capacity(capacity))
+    }
+}
+
+impl<S: Storage> fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("tables", &self.tables)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}

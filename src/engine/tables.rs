@@ -1,0 +1,336 @@
+//! The tables of an engine, joined; read through `&` on the data path.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::config::EngineConfig;
+use super::context::{Context, Note, Seen};
+use super::event::Event;
+use super::storage::{Parts, Storage};
+use crate::addr::{Destination, MacAddr, PortId, VtepId};
+use crate::error::{CapacityError, ConfigError, VtepError};
+use crate::table::Store;
+use crate::table::fdb::{EntryKind, Fdb, Learned};
+use crate::table::flood::FloodTable;
+use crate::table::lpm::Lpm;
+use crate::table::port::PortTable;
+use crate::table::vni::VniTable;
+use crate::table::vtep::{Origin, Vtep, VtepConfig, VtepTable};
+use crate::time::Instant;
+use crate::wire::outer::OuterPolicy;
+use crate::wire::template::{Template, TemplateConfig, TemplateError};
+
+pub(crate) type VniTableOf<S> = VniTable<<S as Storage>::VniIndexStore, <S as Storage>::VniStore>;
+pub(crate) type VtepTableOf<S> = VtepTable<<S as Storage>::VtepIndexStore, <S as Storage>::VtepStore>;
+pub(crate) type PortTableOf<S> = PortTable<<S as Storage>::PortStore>;
+pub(crate) type FloodTableOf<S> = FloodTable<<S as Storage>::FloodHeadStore, <S as Storage>::FloodNodeStore>;
+pub(crate) type FdbOf<S> = Fdb<
+    <S as Storage>::TagStore,
+    <S as Storage>::SlotStore,
+    <S as Storage>::PortQuotaStore,
+    <S as Storage>::VtepQuotaStore,
+>;
+pub(crate) type Lpm4Of<S> = Lpm<Ipv4Addr, <S as Storage>::CellV4Store, <S as Storage>::RootV4Store>;
+pub(crate) type Lpm6Of<S> = Lpm<Ipv6Addr, <S as Storage>::CellV6Store, <S as Storage>::RootV6Store>;
+
+/// Every table of an engine.
+///
+/// The data path reads them and writes into a [`Context`]; changes come through
+/// [`Engine::apply`](super::Engine::apply) and [`Engine::merge`](super::Engine::merge).
+pub struct Tables<S: Storage> {
+    pub(crate) config: EngineConfig,
+    pub(crate) policy: OuterPolicy,
+    pub(crate) vnis: VniTableOf<S>,
+    pub(crate) vteps: VtepTableOf<S>,
+    pub(crate) templates: S::TemplateStore,
+    pub(crate) ports: PortTableOf<S>,
+    pub(crate) floods: FloodTableOf<S>,
+    pub(crate) fdb: FdbOf<S>,
+    pub(crate) routes_v4: Lpm4Of<S>,
+    pub(crate) routes_v6: Lpm6Of<S>,
+    /// How many VTEPs came by themselves.
+    pub(crate) learned_vteps: usize,
+}
+
+impl<S: Storage> Tables<S> {
+    pub(crate) fn new(config: EngineConfig, mut parts: Parts<S>) -> Result<Self, ConfigError> {
+        config.check()?;
+        let (templates, vteps) = (parts.templates.as_slice().len(), parts.vteps.as_slice().len());
+        if templates != vteps {
+            return Err(CapacityError::Mismatch {
+                table: "VTEPs and templates",
+                first: vteps,
+                second: templates,
+            }
+            .into());
+        }
+        parts.templates.as_mut_slice().fill(Template::EMPTY);
+        let quotas = (parts.port_quotas.as_slice().len(), parts.vtep_quotas.as_slice().len());
+        let ports = parts.ports.as_slice().len();
+        if quotas.0 != ports {
+            return Err(CapacityError::Mismatch {
+                table: "ports and quotas",
+                first: ports,
+                second: quotas.0,
+            }
+            .into());
+        }
+        if quotas.1 != vteps {
+            return Err(CapacityError::Mismatch {
+                table: "VTEPs and quotas",
+                first: vteps,
+                second: quotas.1,
+            }
+            .into());
+        }
+        let vnis = parts.vnis.as_slice().len();
+        for (table, n) in [
+            ("VNIs and flood heads", parts.flood_heads.as_slice().len()),
+            ("VNIs and IPv4 route roots", parts.roots_v4.as_slice().len()),
+            ("VNIs and IPv6 route roots", parts.roots_v6.as_slice().len()),
+        ] {
+            if n != vnis {
+                return Err(CapacityError::Mismatch { table, first: vnis, second: n }.into());
+            }
+        }
+        Ok(Tables {
+            policy: OuterPolicy {
+                ports: [config.port, 0, 0, 0],
+                vxlan: config.vxlan,
+                verify_udp_checksum: config.verify_checksum,
+                allow_zero_udp6: config.allow_zero_checksum_v6,
+                ..OuterPolicy::default()
+            },
+            vnis: VniTable::new(parts.vni_index, parts.vnis, config.seed)?,
+            vteps: VtepTable::new(parts.vtep_index, parts.vteps, config.seed)?,
+            templates: parts.templates,
+            ports: PortTable::new(parts.ports)?,
+            floods: FloodTable::new(parts.flood_heads, parts.flood_nodes)?,
+            fdb: Fdb::new(
+                parts.fdb_tags,
+                parts.fdb_slots,
+                parts.port_quotas,
+                parts.vtep_quotas,
+                config.seed,
+                config.ageing,
+            )?,
+            routes_v4: Lpm::new(parts.cells_v4, parts.roots_v4)?,
+            routes_v6: Lpm::new(parts.cells_v6, parts.roots_v6)?,
+            learned_vteps: 0,
+            config,
+        })
+    }
+
+    /// The settings that the engine was made with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// The VNIs.
+    pub fn vnis(&self) -> &VniTableOf<S> {
+        &self.vnis
+    }
+
+    /// The VTEPs.
+    pub fn vteps(&self) -> &VtepTableOf<S> {
+        &self.vteps
+    }
+
+    /// The local ports.
+    pub fn ports(&self) -> &PortTableOf<S> {
+        &self.ports
+    }
+
+    /// The flood lists.
+    pub fn floods(&self) -> &FloodTableOf<S> {
+        &self.floods
+    }
+
+    /// The MAC addresses.
+    pub fn fdb(&self) -> &FdbOf<S> {
+        &self.fdb
+    }
+
+    /// The IPv4 routes; a VNI's table has the number of its [`VniIndex`](crate::table::vni::VniIndex).
+    pub fn routes_v4(&self) -> &Lpm4Of<S> {
+        &self.routes_v4
+    }
+
+    /// The IPv6 routes.
+    pub fn routes_v6(&self) -> &Lpm6Of<S> {
+        &self.routes_v6
+    }
+
+    #[inline]
+    pub(crate) fn template(&self, vtep: VtepId) -> Option<&Template> {
+        self.templates.as_slice().get(usize::from(vtep.0)).filter(|t| !t.is_empty())
+    }
+
+    /// Whether an address is one of this node's own underlay addresses.
+    #[inline]
+    pub(crate) fn is_local(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(a) => self.config.local_v4 == Some(a),
+            IpAddr::V6(a) => self.config.local_v6 == Some(a),
+        }
+    }
+
+    /// The prebuilt outer header for a VTEP.
+    pub(crate) fn make_template(&self, vtep: &VtepConfig) -> Result<Template, VtepError> {
+        let (local, udp_checksum) = match vtep.addr.to_canonical() {
+            IpAddr::V4(_) => (self.config.local_v4.map(IpAddr::V4), self.config.checksum_v4),
+            IpAddr::V6(_) => (self.config.local_v6.map(IpAddr::V6), self.config.checksum_v6),
+        };
+        let local = local.ok_or(VtepError::Family(vtep.addr))?;
+        Template::new(&TemplateConfig {
+            shape: self.config.shape,
+            local,
+            remote: vtep.addr.to_canonical(),
+            remote_port: vtep.port,
+            local_mac: self.config.local_mac,
+            remote_mac: vtep.underlay_mac,
+            ttl: self.config.ttl,
+            dscp: self.config.dscp,
+            dont_fragment: self.config.dont_fragment,
+            udp_checksum,
+        })
+        .map_err(|e| match e {
+            TemplateError::Port => VtepError::Port,
+            TemplateError::Mac(mac) => VtepError::UnderlayMac(mac),
+            TemplateError::Address(addr) => VtepError::Address(addr),
+            _ => VtepError::Family(vtep.addr),
+        })
+    }
+
+    pub(crate) fn set_template(&mut self, vtep: VtepId, template: Template) {
+        if let Some(slot) = self.templates.as_mut_slice().get_mut(usize::from(vtep.0)) {
+            *slot = template;
+        }
+    }
+
+    /// Adds a VTEP with its template and limits, and starts its counters at zero.
+    pub(crate) fn add_vtep(
+        &mut self,
+        config: VtepConfig,
+        origin: Origin,
+        context: &mut Context<S>,
+    ) -> Result<VtepId, VtepError> {
+        if self.is_local(config.addr.to_canonical()) {
+            return Err(VtepError::Address(config.addr));
+        }
+        let template = self.make_template(&config)?;
+        let id = self.vteps.insert(config, origin)?;
+        if origin == Origin::Learned {
+            self.learned_vteps += 1;
+        }
+        self.set_template(id, template);
+        let _ = self.fdb.set_limit(Destination::Vtep(id), config.learn_limit);
+        if let Some(counters) = context.vtep_mut(id) {
+            *counters = Default::default();
+        }
+        Ok(id)
+    }
+
+    /// Forgets a VTEP to which no route leads: its addresses, list memberships and template.
+    pub(crate) fn remove_vtep(&mut self, id: VtepId) -> Result<Vtep, VtepError> {
+        let vtep = self.vteps.remove(id)?;
+        if vtep.origin == Origin::Learned {
+            self.learned_vteps = self.learned_vteps.saturating_sub(1);
+        }
+        self.floods.remove_everywhere(Destination::Vtep(id));
+        self.fdb.flush(|e| e.destination != Destination::Vtep(id), |_| {});
+        self.set_template(id, Template::EMPTY);
+        Ok(vtep)
+    }
+
+    /// Makes a VTEP that came by itself one that the host has asked for: it stays.
+    pub(crate) fn adopt(&mut self, id: VtepId) {
+        if self.vteps.get(id).is_some_and(|v| v.origin == Origin::Learned)
+            && self.vteps.set_origin(id, Origin::Configured).is_ok()
+        {
+            self.learned_vteps = self.learned_vteps.saturating_sub(1);
+        }
+    }
+
+    /// Learns what a context has noted. Bounded by the size of its log.
+    pub(crate) fn merge(&mut self, now: Instant, context: &mut Context<S>) {
+        let (notes, noted) = context.take_notes();
+        for note in notes.iter().take(noted).flatten() {
+            self.learn(now, note, context);
+        }
+    }
+
+    fn learn(&mut self, now: Instant, note: &Note, context: &mut Context<S>) {
+        let at = match note.seen {
+            Seen::Port(p) => Destination::Port(p),
+            Seen::Vtep(v) => Destination::Vtep(v),
+            Seen::Source { addr, mac } => match self.learn_vtep(addr, mac, context) {
+                Some(v) => Destination::Vtep(v),
+                None => return,
+            },
+        };
+        let (vni, Some(mac)) = (note.vni, note.mac) else { return };
+        let totals = &mut context.totals;
+        match self.fdb.learn(now, vni, mac, at, EntryKind::Learned) {
+            Learned::New { evicted } => {
+                totals.learned = totals.learned.wrapping_add(1);
+                if let Some(e) = evicted {
+                    totals.evicted = totals.evicted.wrapping_add(1);
+                    context.event(Event::Evicted { vni: e.vni, mac: e.mac, at: e.destination });
+                }
+                context.event(Event::Learned { vni, mac, at });
+            }
+            Learned::Moved { from } => {
+                totals.moved = totals.moved.wrapping_add(1);
+                context.event(Event::Moved { vni, mac, from, to: at });
+            }
+            Learned::QuotaHit => {
+                totals.not_learned = totals.not_learned.wrapping_add(1);
+                context.event(Event::QuotaHit { vni, mac, at });
+            }
+            Learned::Full => {
+                totals.not_learned = totals.not_learned.wrapping_add(1);
+                context.event(Event::FdbFull { vni, mac });
+            }
+            Learned::Refreshed | Learned::Pinned | Learned::NotUnicast => {}
+        }
+    }
+
+    fn learn_vtep(&mut self, addr: IpAddr, mac: MacAddr, context: &mut Context<S>) -> Option<VtepId> {
+        if let Some(known) = self.vteps.by_addr(addr) {
+            return Some(known);
+        }
+        let config = VtepConfig { underlay_mac: mac, ..VtepConfig::new(addr, self.config.port) };
+        match self.add_vtep(config, Origin::Learned, context) {
+            Ok(vtep) => {
+                context.event(Event::VtepLearned { vtep, addr });
+                Some(vtep)
+            }
+            Err(_) => {
+                context.event(Event::VtepTableFull { addr });
+                None
+            }
+        }
+    }
+
+    /// Whether a learned VTEP is of no use any more.
+    pub(crate) fn is_stale(&self, id: VtepId, vtep: &Vtep) -> bool {
+        vtep.origin == Origin::Learned && vtep.routes == 0 && self.fdb.learned_by(Destination::Vtep(id)) == 0
+    }
+
+    /// Whether a port exists and belongs to this VNI.
+    pub(crate) fn port_in(&self, port: PortId, vni: crate::addr::Vni) -> Option<bool> {
+        self.ports.get(port).map(|p| p.config.vni == vni)
+    }
+}
+
+impl<S: Storage> fmt::Debug for Tables<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables")
+            .field("vnis", &self.vnis.len())
+            .field("vteps", &self.vteps.len())
+            .field("ports", &self.ports.len())
+            .field("macs", &self.fdb.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! Ageing: time in, deadline out, bounded steps.
+
+use core::time::Duration;
+
+use overlane::addr::Destination;
+use overlane::engine::*;
+use overlane::table::fdb::EntryKind;
+use overlane::time::Instant;
+
+use crate::every_memory;
+use crate::world::*;
+
+/// Calls `handle_timeout` as a host does, until `until`.
+fn run<M: Memory>(node: &mut Node<M>, until: Instant) {
+    let mut now = T0;
+    for _ in 0..100_000 {
+        match node.engine.next_timeout() {
+            Some(due) if due <= until => {
+                now = due.max(now);
+                node.engine.handle_timeout(now, 7);
+            }
+            _ => return,
+        }
+    }
+    panic!("the deadline never moves on");
+}
+
+every_memory! {
+    fn nothing_to_age_asks_for_no_call<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        assert_eq!(a.engine.next_timeout(), None);
+        a.send(T0, &ether(ALL, mac(1), b""));
+        assert!(a.engine.next_timeout().is_some());
+    }
+
+    fn a_silent_station_is_forgotten_after_the_ageing_time<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        a.send(T0, &ether(ALL, mac(1), b""));
+        a.events();
+        let before = T0 + Duration::from_secs(299);
+        // One speaks again just before its time, the other does not.
+        a.send(before, &ether(ALL, mac(1), b""));
+        run(&mut a, T0 + Duration::from_secs(299));
+        assert_eq!(a.engine.tables().fdb().len(), 2);
+        let after = T0 + Duration::from_secs(301);
+        // Past its age it is not found, whether or not a sweep met it.
+        assert_eq!(a.send(after, &ether(mac(2), mac(1), b"")).0, Verdict::Flood(VNI));
+        run(&mut a, T0 + Duration::from_secs(350));
+        assert_eq!(a.engine.tables().fdb().len(), 1);
+        assert_eq!(a.events(), [Event::Aged { vni: VNI, mac: mac(2), at: Destination::Vtep(a.vtep(B)) }]);
+        assert_eq!(a.engine.counters().aged, 1);
+        run(&mut a, after + Duration::from_secs(700));
+        assert_eq!(a.engine.tables().fdb().len(), 0);
+        assert_eq!(a.engine.next_timeout(), None);
+    }
+
+    fn static_entries_do_not_age<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let at = Destination::Vtep(a.vtep(B));
+        a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(2), at, kind: EntryKind::Static }).unwrap();
+        let later = T0 + Duration::from_secs(1_000_000);
+        run(&mut a, T0 + Duration::from_secs(2_000));
+        assert_eq!(a.send(later, &ether(mac(2), mac(1), b"")).0, Verdict::ToUnderlay(a.vtep(B)));
+    }
+
+    fn a_clock_that_steps_back_ages_nothing<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        let earlier = Instant::from_millis(1);
+        assert_eq!(a.send(earlier, &ether(mac(2), mac(1), b"")).0, Verdict::ToUnderlay(a.vtep(B)));
+        a.engine.handle_timeout(earlier, 1_000);
+        assert!(a.engine.tables().fdb().entry(T0, VNI, mac(2)).is_some());
+    }
+
+    fn a_budget_of_zero_does_nothing_and_events_that_find_no_room_are_counted<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        for n in 0..40 {
+            a.receive(T0, B, &vxlan(42, &ether(ALL, mac(n), b"")));
+        }
+        assert_eq!(a.events().len(), 16);
+        assert_eq!(a.engine.counters().events_lost, 40 - 16);
+        assert_eq!(a.engine.handle_timeout(T0 + Duration::from_secs(900), 0), 0);
+    }
+}

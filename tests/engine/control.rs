@@ -1,0 +1,213 @@
+//! Commands: done whole, or refused with the state as it was.
+
+use overlane::addr::*;
+use overlane::engine::*;
+use overlane::error::*;
+use overlane::table::fdb::EntryKind;
+use overlane::table::port::PortConfig;
+use overlane::table::vni::VniConfig;
+use overlane::table::vtep::VtepConfig;
+use overlane::wire::outer::Shape;
+
+use crate::every_memory;
+use crate::world::*;
+
+const ROUTED: Vni = Vni::truncate(77);
+
+/// A bridged VNI with a port and a VTEP, and a routed one with a port and routes.
+fn furnished<M: Memory>() -> (Node<M>, PortId, VtepId) {
+    let mut a = Node::<M>::new(A, &[B]);
+    let config = VniConfig::routed(mac(0xa0));
+    a.engine.apply(T0, &Command::AddVni { vni: ROUTED, config }).unwrap();
+    let port = a.engine.apply(T0, &Command::AddPort(PortConfig::new(ROUTED))).unwrap().port().unwrap();
+    let vtep = a.add_peer(VtepConfig { inner_mac: Some(mac(0xc0)), ..VtepConfig::new(C, 4789) }, false);
+    for (prefix, next_hop) in [("10.1.0.0/16", NextHop::Port(port)), ("fd00::/64", NextHop::Vtep(vtep))] {
+        let prefix = prefix.parse().unwrap();
+        a.engine.apply(T0, &Command::AddRoute { vni: ROUTED, prefix, next_hop }).unwrap();
+    }
+    a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+    (a, port, vtep)
+}
+
+every_memory! {
+    fn a_refused_command_says_why_and_changes_nothing<M>() {
+        let (mut a, port, vtep) = furnished::<M>();
+        let (vni, none) = (VNI, Vni::truncate(5));
+        let (no_port, no_vtep) = (PortId(7), VtepId(7));
+        let b = a.vtep(B);
+        let prefix: IpPrefix = "10.2.0.0/16".parse().unwrap();
+        let entry = EntryKind::Static;
+        let own = VtepConfig::new(A, 4789);
+        let v6 = VtepConfig::new("2001:db8::1".parse().unwrap(), 4789);
+        let table: Vec<(Command, ControlError)> = vec![
+            (Command::AddVni { vni, config: VniConfig::default() }, VniError::Exists(vni).into()),
+            (Command::AddVni { vni: none, config: VniConfig::routed(ALL) }, VniError::RouterMac(ALL).into()),
+            (Command::SetVni { vni: none, config: VniConfig::default() }, VniError::Unknown(none).into()),
+            (Command::SetVni { vni, config: VniConfig::routed(MacAddr::ZERO) }, VniError::RouterMac(MacAddr::ZERO).into()),
+            (Command::RemoveVni { vni: none }, VniError::Unknown(none).into()),
+            (Command::RemoveVni { vni }, VniError::InUse { vni, ports: 1 }.into()),
+            (Command::AddVtep(VtepConfig::new(B, 4789)), VtepError::Exists(B).into()),
+            (Command::AddVtep(own), VtepError::Address(A).into()),
+            (Command::AddVtep(v6), VtepError::Family(v6.addr).into()),
+            (Command::AddVtep(VtepConfig::new([224, 0, 0, 1].into(), 4789)), VtepError::Address([224, 0, 0, 1].into()).into()),
+            (Command::AddVtep(VtepConfig::new([192, 0, 2, 9].into(), 0)), VtepError::Port.into()),
+            (Command::AddVtep(VtepConfig { mtu: 127, ..VtepConfig::new([192, 0, 2, 9].into(), 4789) }), VtepError::Mtu(127).into()),
+            (Command::SetVtep { vtep: no_vtep, config: own }, VtepError::Unknown(no_vtep).into()),
+            (Command::SetVtep { vtep: b, config: own }, VtepError::Address(A).into()),
+            (Command::SetVtep { vtep: b, config: VtepConfig::new(C, 4789) }, VtepError::Exists(C).into()),
+            (Command::SetVtep { vtep, config: VtepConfig::new(C, 4789) }, VtepError::InUse { vtep, routes: 1 }.into()),
+            (Command::RemoveVtep { vtep: no_vtep }, VtepError::Unknown(no_vtep).into()),
+            (Command::RemoveVtep { vtep }, VtepError::InUse { vtep, routes: 1 }.into()),
+            (Command::AddPort(PortConfig::new(none)), PortError::NoVni(none).into()),
+            (Command::AddPort(PortConfig { peer_mac: Some(ALL), ..PortConfig::new(vni) }), PortError::PeerMac(ALL).into()),
+            (Command::SetPort { port: no_port, config: PortConfig::new(vni) }, PortError::Unknown(no_port).into()),
+            (Command::SetPort { port, config: PortConfig::new(vni) }, PortError::OtherVni { port, vni: ROUTED }.into()),
+            (Command::RemovePort { port: no_port }, PortError::Unknown(no_port).into()),
+            (Command::RemovePort { port }, PortError::InUse { port, routes: 1 }.into()),
+            (Command::AddFlood { vni: none, vtep }, VniError::Unknown(none).into()),
+            (Command::AddFlood { vni, vtep: no_vtep }, VtepError::Unknown(no_vtep).into()),
+            (Command::AddFlood { vni, vtep: b }, FloodError::Exists(Destination::Vtep(b)).into()),
+            (Command::RemoveFlood { vni, vtep }, FloodError::Unknown(Destination::Vtep(vtep)).into()),
+            (Command::AddMac { vni: none, mac: mac(9), at: Destination::Vtep(b), kind: entry }, VniError::Unknown(none).into()),
+            (Command::AddMac { vni, mac: ALL, at: Destination::Vtep(b), kind: entry }, FdbError::NotUnicast(ALL).into()),
+            (Command::AddMac { vni, mac: mac(9), at: Destination::Vtep(no_vtep), kind: entry }, FdbError::NoDestination(Destination::Vtep(no_vtep)).into()),
+            (Command::AddMac { vni, mac: mac(9), at: Destination::Port(no_port), kind: entry }, FdbError::NoDestination(Destination::Port(no_port)).into()),
+            (Command::AddMac { vni, mac: mac(9), at: Destination::Port(port), kind: entry }, FdbError::OtherVni { vni, port }.into()),
+            (Command::RemoveMac { vni, mac: mac(9) }, FdbError::Unknown { vni, mac: mac(9) }.into()),
+            (Command::AddRoute { vni, prefix, next_hop: NextHop::Blackhole }, RouteError::NotRouted(vni).into()),
+            (Command::AddRoute { vni: none, prefix, next_hop: NextHop::Blackhole }, VniError::Unknown(none).into()),
+            (Command::AddRoute { vni: ROUTED, prefix, next_hop: NextHop::Vtep(no_vtep) }, RouteError::NoNextHop(Destination::Vtep(no_vtep)).into()),
+            (Command::AddRoute { vni: ROUTED, prefix, next_hop: NextHop::Port(no_port) }, RouteError::NoNextHop(Destination::Port(no_port)).into()),
+            (Command::AddRoute { vni: ROUTED, prefix, next_hop: NextHop::Port(a.port) }, RouteError::OtherVni { vni: ROUTED, port: a.port }.into()),
+            (Command::AddRoute { vni: ROUTED, prefix, next_hop: NextHop::Vtep(b) }, RouteError::NoVtepMac(b).into()),
+            (Command::RemoveRoute { vni: ROUTED, prefix }, RouteError::Unknown { vni: ROUTED, prefix }.into()),
+        ];
+        let before = snapshot(&a.engine);
+        for (command, error) in table {
+            assert_eq!(a.engine.apply(T0, &command), Err(error), "{command:?}");
+            assert_eq!(snapshot(&a.engine), before, "{command:?}");
+            assert!(!error.to_string().is_empty());
+        }
+        let mut nothing = [];
+        assert_eq!(a.engine.encap(T0, no_port, &mut nothing), Err(PortError::Unknown(no_port)));
+    }
+
+    fn what_was_removed_is_forgotten_everywhere<M>() {
+        let (mut a, port, vtep) = furnished::<M>();
+        let b = a.vtep(B);
+        assert_eq!(a.engine.apply(T0, &Command::RemoveVtep { vtep: b }), Ok(Change::Done));
+        let t = a.engine.tables();
+        assert_eq!(t.fdb().len(), 0);
+        assert_eq!(t.floods().vteps(t.vnis().index_of(VNI).unwrap()).count(), 0);
+        assert_eq!(a.engine.vtep_counters(b), None);
+        // Its id is given out anew, with counters at zero and a new epoch.
+        let again = a.engine.apply(T0, &Command::AddVtep(VtepConfig::new(B, 4789))).unwrap().vtep().unwrap();
+        assert_eq!(again, b);
+        assert_eq!(a.engine.vtep_counters(b), Some(&ScopeCounters::default()));
+        assert!(a.engine.vtep(b).unwrap().epoch > 0);
+
+        // A VNI with its routes, once its port is gone.
+        let prefix = "10.1.0.0/16".parse().unwrap();
+        let removed = a.engine.apply(T0, &Command::RemoveRoute { vni: ROUTED, prefix });
+        assert_eq!(removed, Ok(Change::Route(NextHop::Port(port))));
+        a.engine.apply(T0, &Command::RemovePort { port }).unwrap();
+        a.engine.apply(T0, &Command::RemoveVni { vni: ROUTED }).unwrap();
+        assert_eq!(a.engine.vtep(vtep).unwrap().routes, 0);
+        a.engine.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+        assert_eq!(a.engine.vni_counters(ROUTED), None);
+    }
+
+    fn removing_and_adding_again_leaks_nothing<M>() {
+        let empty = snapshot(&M::engine(config(A)));
+        let mut a = M::engine(config(A));
+        for round in 0..50 {
+            let config = VniConfig::routed(mac(1));
+            a.apply(T0, &Command::AddVni { vni: VNI, config }).unwrap();
+            let vtep = VtepConfig { inner_mac: Some(mac(2)), ..VtepConfig::new(B, 4789) };
+            let vtep = a.apply(T0, &Command::AddVtep(vtep)).unwrap().vtep().unwrap();
+            let port = a.apply(T0, &Command::AddPort(PortConfig::new(VNI))).unwrap().port().unwrap();
+            a.apply(T0, &Command::AddFlood { vni: VNI, vtep }).unwrap();
+            for (i, hop) in [NextHop::Vtep(vtep), NextHop::Port(port), NextHop::Direct].into_iter().enumerate() {
+                let prefix = Ipv4Prefix::new([10, round, i as u8, 0].into(), 24).unwrap().into();
+                a.apply(T0, &Command::AddRoute { vni: VNI, prefix, next_hop: hop }).unwrap();
+                let prefix = Ipv6Prefix::new([0xfd00, u16::from(round), i as u16, 0, 0, 0, 0, 0].into(), 64).unwrap().into();
+                a.apply(T0, &Command::AddRoute { vni: VNI, prefix, next_hop: hop }).unwrap();
+            }
+            // A change of mode forgets routes and addresses.
+            a.apply(T0, &Command::SetVni { vni: VNI, config: VniConfig::default() }).unwrap();
+            let at = Destination::Port(port);
+            a.apply(T0, &Command::AddMac { vni: VNI, mac: mac(3), at, kind: EntryKind::Static }).unwrap();
+            a.apply(T0, &Command::RemovePort { port }).unwrap();
+            a.apply(T0, &Command::RemoveVni { vni: VNI }).unwrap();
+            a.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+            assert_eq!(snapshot(&a), empty, "round {round}");
+        }
+    }
+
+    fn full_tables_refuse_and_go_on<M>() {
+        let mut a = M::engine(config(A));
+        let mut added = 0;
+        let refused = (0..).find_map(|n| {
+            let vni = Vni::truncate(n);
+            match a.apply(T0, &Command::AddVni { vni, config: VniConfig::default() }) {
+                Ok(_) => { added += 1; None }
+                Err(e) => Some((vni, e)),
+            }
+        });
+        let (vni, error) = refused.unwrap();
+        assert_eq!((added, error), (8, VniError::Full(vni).into()));
+        let port = |a: &mut Engine<M>| a.apply(T0, &Command::AddPort(PortConfig::new(Vni::truncate(0))));
+        for _ in 0..8 {
+            port(&mut a).unwrap();
+        }
+        assert_eq!(port(&mut a), Err(PortError::Full.into()));
+        for n in 0..8 {
+            a.apply(T0, &Command::AddVtep(VtepConfig::new([10, 0, 0, n + 1].into(), 4789))).unwrap();
+        }
+        let addr = [10, 0, 0, 99].into();
+        assert_eq!(a.apply(T0, &Command::AddVtep(VtepConfig::new(addr, 4789))), Err(VtepError::Full(addr).into()));
+    }
+
+    fn flushing_takes_what_was_asked_for_and_never_static_entries<M>() {
+        let mut a = Node::<M>::new(A, &[B, C]);
+        for n in 1..=6 {
+            a.receive(T0, if n % 2 == 0 { B } else { C }, &vxlan(42, &ether(ALL, mac(n), b"")));
+        }
+        let at = Destination::Vtep(a.vtep(B));
+        a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(9), at, kind: EntryKind::Static }).unwrap();
+        let flush = |vni, at| Command::FlushMacs { vni, at };
+        assert_eq!(a.engine.apply(T0, &flush(Some(Vni::MAX), None)), Ok(Change::Flushed(0)));
+        assert_eq!(a.engine.apply(T0, &flush(None, Some(at))), Ok(Change::Flushed(3)));
+        assert_eq!(a.engine.apply(T0, &flush(Some(VNI), None)), Ok(Change::Flushed(3)));
+        assert_eq!(a.engine.tables().fdb().len(), 1);
+    }
+
+    fn settings_that_make_no_sense_make_no_engine<M>() {
+        let _ = M::engine(config(A));
+        let c = config(A);
+        let group = [239, 1, 1, 1].into();
+        for (config, error) in [
+            (EngineConfig { local_v4: None, ..c }, ConfigError::NoLocalAddress),
+            (EngineConfig { local_v4: Some(group), ..c }, ConfigError::LocalAddress(group.into())),
+            (EngineConfig { port: 0, ..c }, ConfigError::TunnelPort),
+            (EngineConfig { source_ports: (0, 9), ..c }, ConfigError::SourcePorts { first: 0, last: 9 }),
+            (EngineConfig { source_ports: (9, 8), ..c }, ConfigError::SourcePorts { first: 9, last: 8 }),
+            (EngineConfig { shape: Shape::Ethernet, ..c }, ConfigError::LocalMac(MacAddr::ZERO)),
+            (EngineConfig { ttl: 0, ..c }, ConfigError::Ttl),
+            (EngineConfig { dscp: 64, ..c }, ConfigError::Dscp(64)),
+            (EngineConfig { ageing: core::time::Duration::ZERO, ..c }, ConfigError::Ageing),
+            (EngineConfig { ageing: core::time::Duration::MAX, ..c }, ConfigError::Ageing),
+        ] {
+            assert_eq!(Engine::<Heap>::with_capacity(config, &CAPACITY).err(), Some(error));
+            assert!(!error.to_string().is_empty());
+        }
+        let empty = Capacity { vnis: 0, ..CAPACITY };
+        assert!(matches!(Engine::<Heap>::with_capacity(c, &empty), Err(ConfigError::Capacity(_))));
+    }
+
+    fn the_same_commands_give_the_same_ids<M>() {
+        let (a, _, _) = furnished::<M>();
+        let (b, _, _) = furnished::<M>();
+        assert_eq!(snapshot(&a.engine), snapshot(&b.engine));
+    }
+}

@@ -1,0 +1,11 @@
+//! What the engine promises, over every kind of memory.
+
+mod ageing;
+mod bridge;
+mod control;
+mod explain;
+mod outer;
+mod route;
+mod source;
+mod workers;
+mod world;

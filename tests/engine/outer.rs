@@ -1,0 +1,186 @@
+//! The three outer shapes over both families, written here and read by the peer.
+
+use std::net::IpAddr;
+
+use overlane::addr::MacAddr;
+use overlane::engine::*;
+use overlane::error::{DropReason, VtepError};
+use overlane::table::vni::{Accept, VniConfig};
+use overlane::table::vtep::VtepConfig;
+use overlane::wire::outer::Shape;
+use overlane::wire::template::UdpChecksum;
+
+use crate::every_memory;
+use crate::world::*;
+
+const A6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+const B6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+const MAC_A: MacAddr = mac(0xe1);
+const MAC_B: MacAddr = mac(0xe2);
+
+fn shaped<M: Memory>(
+    shape: Shape,
+    local: IpAddr,
+    own: MacAddr,
+    peer: IpAddr,
+    underlay_mac: MacAddr,
+    checksum: UdpChecksum,
+) -> Node<M> {
+    let config = EngineConfig {
+        shape,
+        local_mac: own,
+        checksum_v4: checksum,
+        checksum_v6: checksum,
+        allow_zero_checksum_v6: true,
+        ..config(local)
+    };
+    let mut n = Node::<M>::with(config, local, VniConfig::default(), &[]);
+    n.add_peer(VtepConfig { underlay_mac, ..VtepConfig::new(peer, 4789) }, true);
+    n
+}
+
+fn pairs<M: Memory>() -> Vec<(Node<M>, Node<M>, usize)> {
+    let mut pairs = Vec::new();
+    for checksum in [UdpChecksum::Zero, UdpChecksum::Full] {
+        for (a, b, ip) in [(A, B, 20), (A6, B6, 40)] {
+            for (shape, outer) in [(Shape::Udp, 8), (Shape::Ip, ip + 16), (Shape::Ethernet, 14 + ip + 16)] {
+                let left = shaped(shape, a, MAC_A, b, MAC_B, checksum);
+                let right = shaped(shape, b, MAC_B, a, MAC_A, checksum);
+                pairs.push((left, right, outer));
+            }
+        }
+    }
+    pairs
+}
+
+every_memory! {
+    fn what_one_node_sends_the_other_reads<M>() {
+        for (mut a, mut b, outer) in pairs::<M>() {
+            let (from, to) = (a.addr, b.addr);
+            let request = ether(ALL, mac(1), b"who has");
+            let (_, copies) = a.flood(T0, a.port, &request);
+            assert_eq!(copies[0].1.len(), outer + request.len());
+            assert_eq!(b.receive(T0, from, &copies[0].1), (Verdict::Flood(VNI), request));
+            for len in [0, 1, 46, 1400] {
+                let data = udp(mac(1), mac(2), [10, 0, 0, 2].into(), [10, 0, 0, 1].into(), 64, &vec![7; len]);
+                let (verdict, packet) = b.send(T0, &data);
+                assert_eq!(verdict, Verdict::ToUnderlay(b.vtep(from)));
+                assert_eq!(packet.len(), outer + data.len());
+                assert_eq!(a.receive(T0, to, &packet), (Verdict::ToPort(a.port), data));
+            }
+        }
+    }
+
+    // RFC 7348, section 5: the source port comes from the inner flow, out of 49152-65535.
+    fn the_source_port_is_the_flows<M>() {
+        let mut a = shaped::<M>(Shape::Ip, A, MAC_A, B, MAC_B, UdpChecksum::Zero);
+        let port = |a: &mut Node<M>, host: u8, payload: &[u8]| {
+            let frame = udp(mac(2), mac(1), [10, 0, 0, 1].into(), [10, 0, 0, host].into(), 64, payload);
+            let (_, copies) = a.flood(T0, a.port, &frame);
+            u16::from_be_bytes([copies[0].1[20], copies[0].1[21]])
+        };
+        let first = port(&mut a, 1, b"");
+        assert!(first >= 49152);
+        assert_eq!(port(&mut a, 1, b"another payload"), first);
+        let others: std::collections::HashSet<_> = (2..34).map(|host| port(&mut a, host, b"")).collect();
+        assert!(others.len() > 24, "32 flows share {} source ports", others.len());
+    }
+
+    // RFC 6040: copied outwards; a mark from the underlay comes in, or the packet goes.
+    fn congestion_marks_cross_the_tunnel<M>() {
+        for (from, to) in [(A, B), (A6, B6)] {
+            let mut a = shaped::<M>(Shape::Ip, from, MAC_A, to, MAC_B, UdpChecksum::Zero);
+            let mut b = shaped::<M>(Shape::Ip, to, MAC_B, from, MAC_A, UdpChecksum::Zero);
+            for (inner, marked) in [(0, None), (1, Some(3)), (2, Some(3)), (3, Some(3))] {
+                let packet = ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 64, 0xa0 | inner, b"12345678");
+                let sent = frame(mac(2), mac(1), 0x0800, &packet);
+                let (_, mut copies) = a.flood(T0, a.port, &sent);
+                let outer = &mut copies[0].1;
+                let field = if from.is_ipv4() { outer[1] & 3 } else { outer[1] >> 4 & 3 };
+                assert_eq!(field, inner, "copied to the outer header");
+                // A router on the way sets CE.
+                if from.is_ipv4() {
+                    outer[1] |= 3;
+                    outer[10..12].copy_from_slice(&[0, 0]);
+                    let sum = checksum(&outer[..20]);
+                    outer[10..12].copy_from_slice(&sum.to_be_bytes());
+                } else {
+                    outer[1] |= 0x30;
+                }
+                let (verdict, bytes) = b.receive(T0, from, outer);
+                match marked {
+                    None => assert_eq!(verdict, Verdict::Drop(DropReason::BadEcn)),
+                    Some(mark) => {
+                        let packet = ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 64, 0xa0 | mark, b"12345678");
+                        assert_eq!((verdict, bytes), (Verdict::Flood(VNI), frame(mac(2), mac(1), 0x0800, &packet)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn what_is_not_ours_is_told_apart<M>() {
+        let mut a = shaped::<M>(Shape::Ip, A, MAC_A, B, MAC_B, UdpChecksum::Full);
+        let mut b = shaped::<M>(Shape::Ip, B, MAC_B, A, MAC_A, UdpChecksum::Full);
+        let good = b.flood(T0, b.port, &ether(ALL, mac(2), b"payload")).1.remove(0).1;
+        assert_eq!(a.receive(T0, B, &good).0, Verdict::Flood(VNI));
+        type Spoil = fn(&mut Vec<u8>);
+        let cases: [(Spoil, DropReason); 9] = [
+            (|p| p[0] = 0x55, DropReason::BadVersion),
+            (|p| p[0] = 0x44, DropReason::BadHeaderLength),
+            (|p| p[6] |= 0x20, DropReason::OuterFragment),
+            (|p| p[9] = 6, DropReason::OuterNotUdp),
+            (|p| p[23] ^= 1, DropReason::NotTunnelPort),
+            (|p| p[19] = 9, DropReason::NotOurAddress),
+            (|p| p[8] ^= 1, DropReason::BadChecksum),
+            (|p| *p.last_mut().unwrap() ^= 1, DropReason::BadChecksum),
+            (|p| p.truncate(40), DropReason::Truncated),
+        ];
+        for (n, (spoil, reason)) in cases.into_iter().enumerate() {
+            let mut packet = good.clone();
+            spoil(&mut packet);
+            if n != 6 && packet[0] == 0x45 {
+                packet[10..12].copy_from_slice(&[0, 0]);
+                let sum = checksum(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            // The pseudo-header holds the address, so that a changed one spoils the UDP checksum too.
+            if reason == DropReason::NotOurAddress {
+                packet[26..28].copy_from_slice(&[0, 0]);
+            }
+            assert_eq!(a.receive(T0, B, &packet), (Verdict::Drop(reason), packet.clone()), "case {n}");
+        }
+    }
+
+    fn a_learned_vtep_is_answered_at_the_mac_it_sent_from<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
+        let mut a = Node::<M>::with(ethernet, A, open, &[]);
+        let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
+        let hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+        assert_eq!(a.receive(T0, B, &hello).0, Verdict::Flood(VNI));
+        let (verdict, packet) = a.send(T0, &ether(mac(2), mac(1), b""));
+        assert!(matches!(verdict, Verdict::ToUnderlay(_)));
+        assert_eq!((&packet[..6], &packet[6..12]), (&MAC_B.0[..], &MAC_A.0[..]));
+    }
+
+    fn an_ethernet_shape_needs_the_next_hops_mac<M>() {
+        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
+        let mut a = M::engine(ethernet);
+        let refused = a.apply(T0, &Command::AddVtep(VtepConfig::new(B, 4789)));
+        assert_eq!(refused, Err(VtepError::UnderlayMac(MacAddr::ZERO).into()));
+    }
+
+    fn a_packet_longer_than_a_length_field_is_dropped<M>() {
+        let mut a = shaped::<M>(Shape::Ip, A, MAC_A, B, MAC_B, UdpChecksum::Zero);
+        let vtep = a.vtep(B);
+        a.receive(T0, B, &[]);
+        let at = overlane::addr::Destination::Vtep(vtep);
+        let kind = overlane::table::fdb::EntryKind::Static;
+        a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(2), at, kind }).unwrap();
+        let fits = ether(mac(2), mac(1), &vec![0; 65_535 - 36 - 14]);
+        assert_eq!(a.send(T0, &fits).0, Verdict::ToUnderlay(vtep));
+        let long = ether(mac(2), mac(1), &vec![0; 65_535 - 36 - 13]);
+        assert_eq!(a.send(T0, &long).0, Verdict::Drop(DropReason::TooLong));
+    }
+}

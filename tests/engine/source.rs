@@ -1,0 +1,159 @@
+//! From whom a datagram is accepted, and what is learned from it.
+
+use overlane::addr::{Destination, Vni};
+use overlane::engine::*;
+use overlane::error::DropReason;
+use overlane::table::vni::{Accept, VniConfig};
+use overlane::table::vtep::{Origin, VtepConfig};
+use overlane::wire::vxlan::{ReservedBits, VxlanPolicy};
+
+use crate::every_memory;
+use crate::world::*;
+
+every_memory! {
+    fn only_known_vteps_are_heard_by_default<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let hello = vxlan(42, &ether(ALL, mac(3), b""));
+        assert_eq!(a.receive(T0, C, &hello), (Verdict::Drop(DropReason::UnknownSource), hello.clone()));
+        // Without a source the datagram is nobody's.
+        let mut buffer = hello.clone();
+        let end = buffer.len();
+        let mut frames = [Frame::new(&mut buffer, 0..end).unwrap()];
+        a.engine.decap(T0, &mut frames);
+        assert_eq!(frames[0].verdict(), Some(Verdict::Drop(DropReason::UnknownSource)));
+        assert_eq!((a.engine.tables().fdb().len(), a.engine.tables().vteps().len()), (0, 1));
+        assert_eq!(a.engine.vni_counters(VNI).unwrap().drops.get(DropReason::UnknownSource), 2);
+        assert!(a.events().is_empty());
+    }
+
+    fn an_open_vni_learns_vteps_and_forgets_them_when_nobody_is_left<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        assert_eq!(a.receive(T0, C, &vxlan(42, &ether(ALL, mac(3), b""))).0, Verdict::Flood(VNI));
+        let vtep = a.engine.tables().vteps().by_addr(C).unwrap();
+        assert_eq!(a.engine.vtep(vtep).unwrap().origin, Origin::Learned);
+        let at = Destination::Vtep(vtep);
+        assert_eq!(a.events(), [Event::VtepLearned { vtep, addr: C }, Event::Learned { vni: VNI, mac: mac(3), at }]);
+        assert_eq!(a.send(T0, &ether(mac(3), mac(1), b"")).0, Verdict::ToUnderlay(vtep));
+
+        let later = T0 + core::time::Duration::from_secs(400);
+        while a.engine.next_timeout().is_some_and(|due| due <= later) {
+            a.engine.handle_timeout(later, 64);
+        }
+        assert_eq!(a.engine.tables().vteps().len(), 0);
+        assert!(a.engine.next_timeout().is_none_or(|due| due > later));
+    }
+
+    fn a_learned_vtep_that_is_configured_later_keeps_its_id<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        a.receive(T0, C, &vxlan(42, &ether(ALL, mac(3), b"")));
+        let learned = a.engine.tables().vteps().by_addr(C).unwrap();
+        let id = a.add_peer(VtepConfig { mtu: 1500, ..VtepConfig::new(C, 8472) }, true);
+        assert_eq!(id, learned);
+        let vtep = a.engine.vtep(id).unwrap();
+        assert_eq!((vtep.origin, vtep.config.port, vtep.config.mtu), (Origin::Configured, 8472, 1500));
+    }
+
+    fn a_full_vtep_table_refuses_the_newcomer_and_carries_the_frame<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        for n in 10..30u8 {
+            let from = [192, 0, 2, n].into();
+            assert_eq!(a.receive(T0, from, &vxlan(42, &ether(ALL, mac(n), b""))).0, Verdict::Flood(VNI));
+        }
+        let vteps = a.engine.tables().vteps().len();
+        assert_eq!(vteps, a.engine.tables().vteps().capacity());
+        assert_eq!(a.engine.tables().fdb().len(), vteps);
+    }
+
+    fn addresses_that_no_vtep_has_are_refused<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        for bad in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::", "ff02::1", "::ffff:192.0.2.1"] {
+            let (verdict, _) = a.receive(T0, bad.parse().unwrap(), &vxlan(42, &ether(ALL, mac(3), b"")));
+            assert_eq!(verdict, Verdict::Drop(DropReason::InvalidOuterSource), "{bad}");
+        }
+        assert_eq!(a.engine.tables().vteps().len(), 0);
+    }
+
+    fn a_vtep_heard_through_a_mapped_address_is_the_same_vtep<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let (verdict, _) = a.receive(T0, "::ffff:192.0.2.2".parse().unwrap(), &vxlan(42, &ether(ALL, mac(2), b"")));
+        assert_eq!(verdict, Verdict::Flood(VNI));
+    }
+
+    // RFC 7348, section 5: I must be 1; the rest of the flags and the last octet are ignored on receipt.
+    fn the_vxlan_header_is_read_by_the_policy<M>() {
+        let inner = ether(ALL, mac(2), b"");
+        let with = |first: [u8; 4], last: u8| {
+            let mut d = vxlan(42, &inner);
+            d[..4].copy_from_slice(&first);
+            d[7] = last;
+            d
+        };
+        let strict = VxlanPolicy { reserved: ReservedBits::Strict, ..Default::default() };
+        // Linux IFLA_VXLAN_RESERVED_BITS: only these must be zero.
+        let mask = VxlanPolicy { reserved: ReservedBits::Mask(0xff), ..Default::default() };
+        let (ok, reserved) = (Verdict::Flood(VNI), Verdict::Drop(DropReason::ReservedBits));
+        let no_flag = Verdict::Drop(DropReason::NoVniFlag);
+        for (header, ignore, under_strict, under_mask) in [
+            (with([8, 0, 0, 0], 0), ok, ok, ok),
+            (with([0x0c, 1, 2, 3], 9), ok, reserved, reserved),
+            (with([0x0c, 1, 2, 3], 0), ok, reserved, ok),
+            (with([8, 0, 0, 0], 1), ok, reserved, reserved),
+            (with([0, 0, 0, 0], 0), no_flag, no_flag, no_flag),
+        ] {
+            for (policy, expected) in [(VxlanPolicy::default(), ignore), (strict, under_strict), (mask, under_mask)] {
+                let mut a = Node::<M>::with(EngineConfig { vxlan: policy, ..config(A) }, A, VniConfig::default(), &[B]);
+                assert_eq!(a.receive(T0, B, &header).0, expected, "{policy:?} {:?}", &header[..8]);
+            }
+        }
+    }
+
+    fn every_vni_number_works_and_others_are_unknown<M>() {
+        for vni in [0, 1, 0xff_ffff] {
+            let mut a = Node::<M>::new(A, &[B]);
+            let added = a.engine.apply(T0, &Command::AddVni { vni: Vni::truncate(vni), config: VniConfig::default() });
+            added.unwrap();
+            let (verdict, _) = a.receive(T0, B, &vxlan(vni, &ether(ALL, mac(2), b"")));
+            assert_eq!(verdict, Verdict::Drop(DropReason::NoFloodTarget), "known, though without ports");
+            let (verdict, _) = a.receive(T0, B, &vxlan(vni ^ 0x80_0000, &ether(ALL, mac(2), b"")));
+            assert_eq!(verdict, Verdict::Drop(DropReason::UnknownVni));
+        }
+    }
+
+    // draft-smith-vxlan-group-policy: the group travels; D forbids learning.
+    fn the_group_policy_extension_is_written_and_read<M>() {
+        let gbp = EngineConfig { vxlan: VxlanPolicy { group_policy: true, ..Default::default() }, ..config(A) };
+        let tagged = VniConfig { group_policy: Some(0x1234), ..VniConfig::default() };
+        let mut a = Node::<M>::with(gbp, A, tagged, &[B]);
+        let (_, copies) = a.flood(T0, a.port, &ether(ALL, mac(1), b""));
+        assert_eq!(copies[0].1[..8], [0x88, 0, 0x12, 0x34, 0, 0, 42, 0]);
+
+        let mut datagram = vxlan(42, &ether(ALL, mac(2), b""));
+        datagram[..4].copy_from_slice(&[0x88, 0x40, 0x56, 0x78]);
+        let end = datagram.len();
+        let mut frames = [Frame::new(&mut datagram, 0..end).unwrap().with_source(B)];
+        a.engine.decap(T0, &mut frames);
+        let group = frames[0].group().unwrap();
+        assert_eq!((group.id, group.dont_learn, group.applied), (0x5678, true, false));
+        assert_eq!(frames[0].verdict(), Some(Verdict::Flood(VNI)));
+        assert_eq!(a.engine.tables().fdb().entry(T0, VNI, mac(2)), None);
+    }
+
+    fn nothing_is_learned_from_what_is_dropped<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let good = vxlan(42, &ether(ALL, mac(2), b""));
+        for cut in 0..8 + 14 {
+            let (verdict, bytes) = a.receive(T0, B, &good[..cut]);
+            assert_eq!(verdict, Verdict::Drop(DropReason::Truncated), "{cut} octets");
+            assert_eq!(bytes, &good[..cut]);
+        }
+        a.receive(T0, B, &vxlan(43, &ether(ALL, mac(2), b"")));
+        a.receive(T0, C, &good);
+        assert_eq!(a.engine.tables().fdb().len(), 0);
+        assert!(a.events().is_empty());
+        assert_eq!(a.engine.counters().drops.total(), 22 + 2);
+    }
+}
