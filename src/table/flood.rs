@@ -5,6 +5,8 @@
 //! is half a cache line and holds up to 14 members. Every node of a list but its last is full, so
 //! [`flood_nodes_for`] is exact in the worst case, whatever was added and removed before.
 
+use core::mem::replace;
+
 use super::{Store, VniIndex};
 use crate::addr::{Destination, PortId, VtepId};
 use crate::error::{CapacityError, FloodError};
@@ -51,7 +53,8 @@ impl Default for FloodNode {
     }
 }
 
-/// The start of one list.
+/// The start of one list. `len` alone says where it ends: links behind that many members may
+/// lead anywhere.
 #[derive(Debug, Clone, Copy)]
 struct List {
     first: u32,
@@ -228,7 +231,6 @@ impl<H: Store<FloodHead>, M: Store<FloodNode>> FloodTable<H, M> {
             let node = nodes.get_mut(new as usize).ok_or(FloodError::Full)?;
             *free = node.next;
             *free_nodes = free_nodes.saturating_sub(1);
-            *node = FloodNode::EMPTY;
             node.members[0] = number;
             match nodes.get_mut(last as usize) {
                 Some(last) => last.next = new,
@@ -271,27 +273,23 @@ impl<H: Store<FloodHead>, M: Store<FloodNode>> FloodTable<H, M> {
         let Some(head) = heads.as_mut_slice().get_mut(head) else { return false };
         let (list, number) = head.of(member);
         let Some(position) = Members::new(nodes, *list).position(|n| n == number) else { return false };
-        let (mut before, mut at) = nth_node(nodes, *list, position / CHUNK);
+        let mut at = nth_node(nodes, *list, position / CHUNK);
         // The members behind close the gap, so that every node but the last stays full.
         let mut lane = position % CHUNK;
         for _ in position / CHUNK..(list.len as usize - 1) / CHUNK {
             let next = nodes.get(at as usize).map_or(NONE, |node| node.next);
             let carried = nodes.get(next as usize).map_or(0, |node| node.members[0]);
             close_gap(nodes, at, lane, carried);
-            (before, at, lane) = (at, next, 0);
+            (at, lane) = (next, 0);
         }
         close_gap(nodes, at, lane, 0);
         list.len -= 1;
-        if (list.len as usize).is_multiple_of(CHUNK) {
-            match nodes.get_mut(before as usize) {
-                Some(before) => before.next = NONE,
-                None => *list = List::EMPTY,
-            }
-            if let Some(node) = nodes.get_mut(at as usize) {
-                node.next = *free;
-                *free = at;
-                *free_nodes += 1;
-            }
+        if (list.len as usize).is_multiple_of(CHUNK)
+            && let Some(last) = nodes.get_mut(at as usize)
+        {
+            last.next = *free;
+            *free = at;
+            *free_nodes += 1;
         }
         true
     }
@@ -352,29 +350,21 @@ impl<H: Store<FloodHead>, M: Store<FloodNode>> FloodTable<H, M> {
 /// Moves the members of a node behind `lane` down by one and puts `carried` in the last place.
 fn close_gap(nodes: &mut [FloodNode], at: u32, lane: usize, carried: u16) {
     if let Some(members) = nodes.get_mut(at as usize).and_then(|node| node.members.get_mut(lane..)) {
-        members.rotate_left(1);
-        if let Some(last) = members.last_mut() {
-            *last = carried;
-        }
+        members.iter_mut().rev().fold(carried, |carried, member| replace(member, carried));
     }
 }
 
 /// The last node of a list.
 fn last_node(nodes: &[FloodNode], list: List) -> u32 {
     match (list.len as usize).checked_sub(1) {
-        Some(last) => nth_node(nodes, list, last / CHUNK).1,
+        Some(last) => nth_node(nodes, list, last / CHUNK),
         None => NONE,
     }
 }
 
-/// The node behind `n` others of a list, and the one before it.
-fn nth_node(nodes: &[FloodNode], list: List, n: usize) -> (u32, u32) {
-    let (mut before, mut at) = (NONE, list.first);
-    for _ in 0..n {
-        let next = nodes.get(at as usize).map_or(NONE, |node| node.next);
-        (before, at) = (at, next);
-    }
-    (before, at)
+/// The node behind `n` others of a list.
+fn nth_node(nodes: &[FloodNode], list: List, n: usize) -> u32 {
+    (0..n).fold(list.first, |at, _| nodes.get(at as usize).map_or(NONE, |node| node.next))
 }
 
 #[cfg(test)]
