@@ -1,6 +1,7 @@
 //! The FDB against a plain map: after every step of a random sequence, membership, destinations,
 //! kinds, ages, accounts and counts are the same, and what differs from an unbounded map is only what
 //! the table reported as evicted, where its rules allow that. For all three kinds of memory.
+#![cfg(feature = "alloc")]
 
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};

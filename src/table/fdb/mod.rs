@@ -53,7 +53,7 @@ mod group;
 mod quota;
 mod record;
 mod room;
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests;
 
 use core::ops::Range;

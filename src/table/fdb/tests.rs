@@ -1,8 +1,9 @@
 //! What has to be seen from inside: groups, overflow counts, who moves and who goes.
 
 extern crate std;
+use alloc::vec;
+use alloc::vec::Vec;
 use std::collections::{HashMap, HashSet};
-use std::vec::Vec;
 
 use super::room::Home;
 use super::*;
@@ -18,8 +19,8 @@ const fn after(at: Instant) -> Instant {
 }
 
 fn table(groups: usize) -> Table {
-    let quotas = || std::vec![Quota::UNLIMITED; 64];
-    let (tags, slots) = (std::vec![TagGroup::EMPTY; groups], std::vec![SlotGroup::EMPTY; groups]);
+    let quotas = || vec![Quota::UNLIMITED; 64];
+    let (tags, slots) = (vec![TagGroup::EMPTY; groups], vec![SlotGroup::EMPTY; groups]);
     Fdb::new(tags, slots, quotas(), quotas(), Seed::fixed(7), AGEING).unwrap()
 }
 
@@ -53,7 +54,7 @@ fn group_of(t: &Table, m: MacAddr) -> Option<usize> {
 
 /// Every count and every place in the table is what its slots say.
 fn check(t: &Table) {
-    let mut overflow = std::vec![0u32; t.tags.len()];
+    let mut overflow = vec![0u32; t.tags.len()];
     let mut held = HashMap::new();
     let mut keys = HashSet::new();
     for (group, (tags, slots)) in t.tags.iter().zip(&t.slots).enumerate() {
@@ -119,7 +120,7 @@ fn groups_hold_what_they_are_planned_for() {
 #[test]
 fn memory_of_the_wrong_shape_is_refused() {
     let new = |tags, slots| {
-        let (tags, slots) = (std::vec![TagGroup::EMPTY; tags], std::vec![SlotGroup::EMPTY; slots]);
+        let (tags, slots) = (vec![TagGroup::EMPTY; tags], vec![SlotGroup::EMPTY; slots]);
         Fdb::new(tags, slots, Vec::new(), Vec::new(), Seed::fixed(1), AGEING).err()
     };
     assert_eq!(new(0, 0), Some(CapacityError::Empty { table: "fdb" }));
