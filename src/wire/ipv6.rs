@@ -182,10 +182,13 @@ const fn address(octets: [u8; 16]) -> Ipv6Addr {
 /// the offset of the first too many.
 #[inline]
 pub fn skip_extensions(packet: &[u8], header: &Ipv6Header) -> Result<Ipv6Payload, ParseError> {
-    let mut payload = Ipv6Payload { protocol: header.next_header, offset: HEADER_LEN as u16, fragment: None };
-    if !is_extension(payload.protocol) {
-        return Ok(payload);
-    }
+    let payload = Ipv6Payload { protocol: header.next_header, offset: HEADER_LEN as u16, fragment: None };
+    if is_extension(payload.protocol) { walk(packet, header, payload) } else { Ok(payload) }
+}
+
+// Apart, so that the common case stays small where it is inlined.
+#[inline(never)]
+fn walk(packet: &[u8], header: &Ipv6Header, mut payload: Ipv6Payload) -> Result<Ipv6Payload, ParseError> {
     let end = header.packet_len(packet.len());
     for _ in 0..MAX_EXTENSIONS {
         let offset = usize::from(payload.offset);

@@ -362,24 +362,23 @@ impl Template {
 
     #[inline(always)]
     fn fill_udp(&self, h: &mut [u8; UDP_VXLAN_LEN], udp_len: u16, inner: &[u8], fields: &Fields) {
-        let v = VxlanHeader::emit(fields.vni, fields.group);
+        let vxlan = VxlanHeader::emit(fields.vni, fields.group);
         [h[0], h[1]] = fields.source_port.to_be_bytes();
         [h[4], h[5]] = udp_len.to_be_bytes();
-        [h[8], h[9], h[10], h[11], h[12], h[13], h[14], h[15]] = v;
+        if let Some(tail) = h.last_chunk_mut() {
+            *tail = vxlan;
+        }
         if self.checksum == UdpChecksum::Full {
-            // The length counts twice, in the pseudo header and in the header.
-            let sum = [
-                self.udp_sum,
-                udp_len,
-                udp_len,
-                fields.source_port,
-                Sum::new().add_bytes(&v).add_bytes(inner).value(),
-            ];
-            let check = match !sum_of(&sum) {
-                0 => 0xffff,
-                check => check,
-            };
-            [h[6], h[7]] = check.to_be_bytes();
+            [h[6], h[7]] = self.udp_checksum(udp_len, fields.source_port, &vxlan, inner).to_be_bytes();
+        }
+    }
+
+    fn udp_checksum(&self, udp_len: u16, source_port: u16, vxlan: &[u8], inner: &[u8]) -> u16 {
+        // The length counts twice, in the pseudo header and in the header.
+        let payload = Sum::new().add_bytes(vxlan).add_bytes(inner).value();
+        match !sum_of(&[self.udp_sum, udp_len, udp_len, source_port, payload]) {
+            0 => 0xffff,
+            check => check,
         }
     }
 }
