@@ -419,6 +419,8 @@ pub enum VtepError {
     Port,
     /// An engine that writes outer Ethernet headers needs the next hop's MAC address.
     UnderlayMac(MacAddr),
+    /// The MAC address of a VTEP's router must be unicast.
+    InnerMac(MacAddr),
     /// The MTU is too small for an inner frame (it must be 0, for unlimited, or at least 128).
     Mtu(u16),
     /// Routes lead to the VTEP; remove those first.
@@ -441,6 +443,9 @@ impl fmt::Display for VtepError {
             VtepError::Port => f.write_str("UDP port 0 cannot be sent to"),
             VtepError::UnderlayMac(m) => {
                 write!(f, "{m} cannot be a VTEP's underlay MAC; outer Ethernet headers need one")
+            }
+            VtepError::InnerMac(m) => {
+                write!(f, "{m} cannot be the MAC of a VTEP's router; it must be unicast")
             }
             VtepError::Mtu(m) => write!(f, "MTU {m} is too small; use 0 for no limit, or at least 128"),
             VtepError::InUse { vtep, routes } => {

@@ -220,12 +220,12 @@ impl<S: Storage> Engine<S> {
     }
 
     fn add_vtep(&mut self, config: VtepConfig) -> Result<Change, VtepError> {
-        if let Some(id) = self.tables.vteps.by_addr(config.addr.to_canonical()) {
-            if self.tables.vteps.get(id).is_some_and(|v| v.origin == Origin::Learned) {
-                self.set_vtep(id, config)?;
-                self.tables.adopt(id);
-                return Ok(Change::Vtep(id));
-            }
+        if let Some(id) = self.tables.vteps.by_addr(config.addr.to_canonical())
+            && self.tables.vteps.get(id).is_some_and(|v| v.origin == Origin::Learned)
+        {
+            self.set_vtep(id, config)?;
+            self.tables.adopt(id);
+            return Ok(Change::Vtep(id));
         }
         self.tables.add_vtep(config, Origin::Configured, &mut self.context).map(Change::Vtep)
     }

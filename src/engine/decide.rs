@@ -257,13 +257,13 @@ impl<S: Storage> Tables<S> {
         } else {
             None
         };
-        if outer.ecn != 0 {
-            if let Some((inner, field)) = inner.as_ref().and_then(|i| i.ecn().map(|field| (i, field))) {
-                match ecn::decapsulate(field, outer.ecn) {
-                    Ecn::Keep => {}
-                    Ecn::Set(field) => d.mark = Some((*inner, field)),
-                    Ecn::Drop => return DropReason::BadEcn.into(),
-                }
+        if outer.ecn != 0
+            && let Some((inner, field)) = inner.as_ref().and_then(|i| i.ecn().map(|field| (i, field)))
+        {
+            match ecn::decapsulate(field, outer.ecn) {
+                Ecn::Keep => {}
+                Ecn::Set(field) => d.mark = Some((*inner, field)),
+                Ecn::Drop => return DropReason::BadEcn.into(),
             }
         }
         let learn = seen.is_some() && !outer.vxlan.group.is_some_and(|g| g.dont_learn);

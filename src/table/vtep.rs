@@ -55,6 +55,9 @@ impl VtepConfig {
         if self.port == 0 {
             return Err(VtepError::Port);
         }
+        if let Some(mac) = self.inner_mac.filter(|mac| !mac.is_unicast()) {
+            return Err(VtepError::InnerMac(mac));
+        }
         if self.mtu != 0 && self.mtu < Self::MIN_MTU {
             return Err(VtepError::Mtu(self.mtu));
         }

@@ -52,6 +52,7 @@ every_memory! {
             (Command::AddVtep(VtepConfig::new([224, 0, 0, 1].into(), 4789)), VtepError::Address([224, 0, 0, 1].into()).into()),
             (Command::AddVtep(VtepConfig::new([192, 0, 2, 9].into(), 0)), VtepError::Port.into()),
             (Command::AddVtep(VtepConfig { mtu: 127, ..VtepConfig::new([192, 0, 2, 9].into(), 4789) }), VtepError::Mtu(127).into()),
+            (Command::AddVtep(VtepConfig { inner_mac: Some(ALL), ..VtepConfig::new([192, 0, 2, 9].into(), 4789) }), VtepError::InnerMac(ALL).into()),
             (Command::SetVtep { vtep: no_vtep, config: own }, VtepError::Unknown(no_vtep).into()),
             (Command::SetVtep { vtep: b, config: own }, VtepError::Address(A).into()),
             (Command::SetVtep { vtep: b, config: VtepConfig::new(C, 4789) }, VtepError::Exists(C).into()),

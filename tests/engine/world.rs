@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlane::addr::{MacAddr, PortId, Vni, VtepId};
 use overlane::engine::*;
+use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
 use overlane::table::vtep::VtepConfig;
-use overlane::table::{Seed, Store};
 use overlane::time::Instant;
 
 pub const T0: Instant = Instant::from_secs(1_000);
@@ -290,9 +290,4 @@ pub fn snapshot<M: Storage>(engine: &Engine<M>) -> String {
     let mut macs: Vec<_> = t.fdb().iter().map(|e| format!("{e:?}")).collect();
     macs.sort();
     s + &macs.join("\n")
-}
-
-/// The memory that a store lends, for tests that make parts by hand.
-pub fn length<T>(store: &impl Store<T>) -> usize {
-    store.as_slice().len()
 }
