@@ -61,7 +61,7 @@ impl<S: Storage> Tables<S> {
     /// that are accepted. Every frame has a verdict afterwards.
     pub fn decap(&self, now: Instant, context: &mut Context<S>, frames: &mut [Frame<'_>]) {
         for frame in frames {
-            let decision = self.decide_decap(now, frame.source, frame.bytes(), &mut Silent);
+            let decision = self.decide_decap(now, frame.source, frame.ecn, frame.bytes(), &mut Silent);
             self.finish_decap(context, frame, decision);
         }
     }
@@ -281,7 +281,7 @@ impl<S: Storage> Tables<S> {
     /// What would become of a datagram from the underlay.
     pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, packet: &[u8]) -> Explanation {
         let mut explanation = Explanation::new();
-        let d = self.decide_decap(now, source, packet, &mut explanation);
+        let d = self.decide_decap(now, source, 0, packet, &mut explanation);
         explanation.end(d.verdict)
     }
 }

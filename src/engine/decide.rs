@@ -22,7 +22,7 @@ use crate::time::Instant;
 use crate::wire::ecn::{self, Ecn};
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::inner::{Inner, Network};
-use crate::wire::outer::{self, Outer};
+use crate::wire::outer::{self, Outer, Shape};
 use crate::wire::reply;
 use crate::wire::template::Template;
 use crate::wire::vxlan::GroupPolicy;
@@ -186,11 +186,12 @@ impl<S: Storage> Tables<S> {
         &self,
         now: Instant,
         source: Option<IpAddr>,
+        ecn: u8,
         packet: &[u8],
         trace: &mut T,
     ) -> Decision {
         let mut d = Decision::new();
-        let outer = match outer::parse(self.config.shape, packet, &self.policy) {
+        let mut outer = match outer::parse(self.config.shape, packet, &self.policy) {
             Ok(outer) => outer,
             Err(e) => {
                 trace.step(|| Step::Unreadable(e));
@@ -198,6 +199,9 @@ impl<S: Storage> Tables<S> {
                 return d;
             }
         };
+        if self.config.shape == Shape::Udp {
+            outer.ecn = ecn;
+        }
         let vni = outer.vxlan.vni;
         (d.vni, d.group, d.payload) = (Some(vni), outer.vxlan.group, outer.payload.clone());
         let source = outer.src.or(source).map(|a| a.to_canonical());

@@ -117,6 +117,14 @@ impl<'b> Frame<'b> {
         self
     }
 
+    /// The same frame, received with this ECN field (the low two bits count). With
+    /// [`Shape::Udp`](crate::wire::outer::Shape::Udp) only the socket knows it (`IP_RECVTOS`,
+    /// `IPV6_RECVTCLASS`); the other shapes read it from the outer header.
+    pub fn with_ecn(mut self, ecn: u8) -> Self {
+        self.ecn = ecn & 3;
+        self
+    }
+
     /// The packet.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -172,6 +180,13 @@ impl<'b> Frame<'b> {
     /// same flow has the same hash. Set by `encap`.
     pub fn flow_hash(&self) -> u32 {
         self.flow_hash
+    }
+
+    /// The ECN field that the outer header should carry (RFC 6040, section 4.1). Set by `encap`; a
+    /// backend whose outer shape is [`Shape::Udp`](crate::wire::outer::Shape::Udp) hands it to the
+    /// socket, in the other shapes it is written already.
+    pub fn ecn(&self) -> u8 {
+        self.ecn
     }
 
     /// The segment length given by [`with_segment_len`](Self::with_segment_len).

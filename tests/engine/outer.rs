@@ -119,6 +119,27 @@ every_memory! {
         }
     }
 
+    // In the UDP shape the socket hands the field over, both ways.
+    fn a_socket_hands_marks_over<M>() {
+        let (mut a, mut b) = (Node::<M>::new(A, &[B]), Node::<M>::new(B, &[A]));
+        let inner = |tos| frame(mac(2), mac(1), 0x0800, &ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 64, tos, b""));
+        let mut buffer = [vec![0; HEADROOM], inner(2)].concat();
+        let end = buffer.len();
+        let mut frames = [Frame::new(&mut buffer, HEADROOM..end).unwrap()];
+        a.engine.encap(T0, a.port, &mut frames).unwrap();
+        assert_eq!(frames[0].ecn(), 2);
+        for (tos, expected) in [(2, Ok(inner(3))), (0, Err(DropReason::BadEcn))] {
+            let mut datagram = vxlan(42, &inner(tos));
+            let end = datagram.len();
+            let mut frames = [Frame::new(&mut datagram, 0..end).unwrap().with_source(A).with_ecn(3)];
+            b.engine.decap(T0, &mut frames);
+            match expected {
+                Ok(bytes) => assert_eq!(frames[0].bytes(), bytes),
+                Err(reason) => assert_eq!(frames[0].verdict(), Some(Verdict::Drop(reason))),
+            }
+        }
+    }
+
     fn what_is_not_ours_is_told_apart<M>() {
         let mut a = shaped::<M>(Shape::Ip, A, MAC_A, B, MAC_B, UdpChecksum::Full);
         let mut b = shaped::<M>(Shape::Ip, B, MAC_B, A, MAC_A, UdpChecksum::Full);
