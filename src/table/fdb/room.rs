@@ -71,8 +71,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     }
 
     /// The entry of `key`, expired or not, and where it is: one group, or two where the first one
-    /// has overflowed.
-    #[inline]
+    /// has overflowed. Always inlined: called, it would hand its result over through memory.
+    #[inline(always)]
     pub(super) fn find(&self, key: Key, home: Home) -> Option<(Place, Slot)> {
         let primary = home.primary();
         let tags = self.tags.as_slice().get(primary)?;
@@ -86,7 +86,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         self.find_in(key, home, secondary, self.tags.as_slice().get(secondary)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(&self, key: Key, home: Home, group: usize, tags: &TagGroup) -> Option<(Place, Slot)> {
         let slots = self.slots.as_slice().get(group)?;
         for slot in tags.matching(home.tag()) {
@@ -270,6 +270,14 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         self.take(from, its);
         self.put(to, its, slot);
         Some(from)
+    }
+
+    /// Moves an entry from its secondary group to a free slot of its primary one.
+    pub(super) fn bring_home(&mut self, place: Place, home: Home, slot: Slot) {
+        if let Some(to) = self.free_in(home.primary()) {
+            self.take(place, home);
+            self.put(to, home, slot);
+        }
     }
 
     /// Who has to go where all slots hold live entries: of the learned ones the longest unseen; but

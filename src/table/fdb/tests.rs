@@ -148,6 +148,19 @@ fn an_overflowed_entry_is_found_and_its_count_goes_with_it() {
 }
 
 #[test]
+fn a_refreshed_entry_returns_to_its_primary_group() {
+    let mut t = table(8);
+    let macs = meeting(&t, 2, 5, 17);
+    for m in &macs {
+        learn(&mut t, 0, *m, port(1));
+    }
+    assert_eq!((learn(&mut t, 0, macs[16], port(1)), t.tags[2].overflow()), (Learned::Refreshed, 2));
+    t.remove(VNI, macs[0]);
+    assert_eq!((learn(&mut t, 0, macs[16], port(1)), t.tags[2].overflow()), (Learned::Refreshed, 1));
+    assert_eq!((group_of(&t, macs[15]), group_of(&t, macs[16])), (Some(5), Some(2)));
+}
+
+#[test]
 fn one_entry_moves_out_of_the_way_and_back() {
     let mut t = table(8);
     // Group 2 is full of entries, one of which could also live in group 6; group 5 is full too.
@@ -323,4 +336,25 @@ fn static_and_living_sticky_entries_keep_their_places() {
     assert!(t.sweep(after(after(at)), 15, |_| swept += 1));
     assert_eq!((swept, t.len()), (7, 8));
     check(&t);
+}
+
+/// The tag and the groups do not tell these apart; the 8 bits of the VNI in the slot's other word do.
+#[test]
+fn vnis_that_share_16_bits_and_a_tag_are_two() {
+    let mut t = table(1);
+    let first = Vni::truncate(0x00_1234);
+    let twin = |m: MacAddr| {
+        let tag = |t: &Table, vni| t.home(Key::new(vni, m)).tag();
+        let t = table(1);
+        (1..=0xff).map(|high| Vni::truncate(high << 16 | 0x1234)).find(|v| tag(&t, *v) == tag(&t, first))
+    };
+    let twins: Vec<_> = (1..).map(mac).filter_map(|m| Some((twin(m)?, m))).take(20).collect();
+    for (vni, m) in twins {
+        t.learn(Instant::ZERO, vni, m, port(1), EntryKind::Learned);
+        assert_eq!(t.lookup(Instant::ZERO, first, m), None);
+        t.learn(Instant::ZERO, first, m, port(2), EntryKind::Learned);
+        assert_eq!(t.lookup(Instant::ZERO, vni, m), Some(port(1)));
+        assert_eq!(t.len(), 2);
+        t.clear();
+    }
 }
