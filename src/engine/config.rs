@@ -101,8 +101,8 @@ impl EngineConfig {
         if self.dscp > 63 {
             return Err(ConfigError::Dscp(self.dscp));
         }
-        const YEARS_16: Duration = Duration::from_secs(16 * 365 * 86_400);
-        if self.ageing.is_zero() || self.ageing > YEARS_16 {
+        const YEARS_8: Duration = Duration::from_secs(8 * 365 * 86_400);
+        if self.ageing.is_zero() || self.ageing > YEARS_8 {
             return Err(ConfigError::Ageing);
         }
         Ok(())
