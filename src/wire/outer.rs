@@ -39,7 +39,9 @@ pub struct OuterPolicy {
     /// host; off where the network card has done it).
     pub verify_ipv4_checksum: bool,
     /// Whether non-zero UDP checksums are verified (RFC 7348, section 5 leaves it open). It reads the
-    /// whole packet. Superframes with length zero are exempt: their checksum is not final.
+    /// whole packet. Off where the network card has done it, and for packets seen before checksum or
+    /// segmentation offload has filled the field in, as in captures on a sending host. Superframes
+    /// with length zero are exempt: theirs is never final.
     pub verify_udp_checksum: bool,
     /// Whether a zero UDP checksum over IPv6 is accepted (RFC 7348, section 5; RFC 6935, section 5).
     pub allow_zero_udp6: bool,

@@ -48,7 +48,7 @@ pub enum ReservedBits {
     /// G, D and A flags and the group may be set too.
     Strict,
     /// None of these bits of the header's 8 octets, taken as a big-endian number, may be set
-    /// (Linux: `IFLA_VXLAN_RESERVED_BITS`).
+    /// (Linux: `IFLA_VXLAN_RESERVED_BITS`). A mask that names the I flag refuses every packet.
     Mask(u64),
 }
 
