@@ -9,7 +9,7 @@
 
 use core::marker::PhantomData;
 
-use super::cell::{self, CELL_WORDS, Cell, MAX_ORDER, Shape, Slot};
+use super::cell::{self, CELL_WORDS, Cell, In, MAX_ORDER, SKIP, Shape, Slot};
 use super::{LpmNode, LpmRoot};
 
 const NONE: u32 = u32::MAX;
@@ -22,6 +22,8 @@ pub(super) struct Free {
     heads: [u32; MAX_ORDER as usize + 1],
     /// The first word that was never handed out as part of a block of the largest order.
     fresh: u32,
+    /// The first word behind those that can be: indexes lie from here on.
+    limit: u32,
     /// How many words are free.
     pub(super) words: u32,
 }
@@ -31,15 +33,23 @@ impl Free {
     pub(super) fn all(cells: u32) -> Free {
         let words = cells.saturating_mul(CELL_WORDS);
         let mut heads = [NONE; MAX_ORDER as usize + 1];
-        let mut at = words - words % LARGEST;
+        let limit = words - words % LARGEST;
+        let mut at = limit;
         for order in (0..MAX_ORDER).rev() {
             if words & 1 << order != 0 {
                 heads[order as usize] = at;
                 at += 1 << order;
             }
         }
-        Free { heads, fresh: 0, words }
+        Free { heads, fresh: 0, limit, words }
     }
+}
+
+/// An entry of an index, in 32-bit units from the arena's start: a cell's number and one, or zero.
+#[inline]
+pub(super) fn entry<K>(cells: &[LpmNode<K>], at: u32) -> u32 {
+    let word = cells.get((at / 8) as usize).map_or(0, |c| c.words[(at / 2 % 4) as usize]);
+    (word >> (at % 2 * 32)) as u32
 }
 
 /// The cells of all tables, while they are changed.
@@ -53,13 +63,8 @@ pub(super) struct Arena<'a, K> {
 }
 
 impl<'a, K> Arena<'a, K> {
-    pub(super) fn new(
-        cells: &'a mut [LpmNode<K>],
-        roots: &'a mut [LpmRoot],
-        free: &'a mut Free,
-        start: Slot,
-    ) -> Self {
-        Arena { cells, roots, free, here: [start; 2], key: PhantomData }
+    pub(super) fn new(cells: &'a mut [LpmNode<K>], roots: &'a mut [LpmRoot], free: &'a mut Free) -> Self {
+        Arena { cells, roots, free, here: [Slot::root(0); 2], key: PhantomData }
     }
 
     /// Whether blocks of these many words in all (each a power of two) can be had.
@@ -78,24 +83,72 @@ impl<'a, K> Arena<'a, K> {
         }
     }
 
+    /// The cell at `slot`. An entry of an index reads as a skip or as nothing.
     pub(super) fn get(&self, slot: Slot) -> Cell {
         let index = slot.index() as usize;
-        if slot.is_root() {
-            self.roots.get(index).map_or([0; 4], |r| r.cell)
-        } else {
-            self.cells.get(index).map_or([0; 4], |c| c.words)
+        match slot.place() {
+            In::Arena => self.cells.get(index).map_or([0; 4], |c| c.words),
+            In::Roots => self.roots.get(index).map_or([0; 4], |r| r.cell),
+            In::Index => match entry(self.cells, self.entry_at(slot)) {
+                0 => [0; 4],
+                e => cell::skip([0; 2], 0, (e - 1) * CELL_WORDS),
+            },
         }
     }
 
     fn set(&mut self, slot: Slot, cell: Cell) {
         let index = slot.index() as usize;
-        if slot.is_root() {
-            if let Some(r) = self.roots.get_mut(index) {
-                r.cell = cell;
+        match slot.place() {
+            In::Arena => {
+                if let Some(c) = self.cells.get_mut(index) {
+                    c.words = cell;
+                }
             }
-        } else if let Some(c) = self.cells.get_mut(index) {
-            c.words = cell;
+            In::Roots => {
+                if let Some(r) = self.roots.get_mut(index) {
+                    r.cell = cell;
+                }
+            }
+            In::Index => {
+                let skip = cell::kind(&cell) == SKIP;
+                let entry = if skip { cell::block(&cell) / CELL_WORDS + 1 } else { 0 };
+                let at = self.entry_at(slot);
+                let shift = at % 2 * 32;
+                let kept = self.word(at / 2) & !(0xffff_ffff << shift);
+                self.set_word(at / 2, kept | (entry as u64) << shift);
+            }
         }
+    }
+
+    /// Where an entry is, in 32-bit units from the arena's start; or the reverse.
+    fn entry_at(&self, slot: Slot) -> u32 {
+        self.last_entry().wrapping_sub(slot.index())
+    }
+
+    fn last_entry(&self) -> u32 {
+        (self.end() / LARGEST * LARGEST * 2).wrapping_sub(1)
+    }
+
+    /// The slot of the index's entry for the addresses that begin with `top`.
+    pub(super) fn entry_slot(&self, first: u32, top: u32) -> Slot {
+        Slot::entry(self.last_entry().wrapping_sub(first).wrapping_add(top))
+    }
+
+    /// Takes the memory of an index of 2^bits entries, in units of 32 bits; gives the place of the
+    /// first entry, from which the others follow downwards.
+    pub(super) fn take_index(&mut self, bits: u32) -> Option<u32> {
+        let words = (1u32 << bits) / 2;
+        let limit = self.free.limit;
+        let start = limit.checked_sub(words).filter(|start| *start >= self.free.fresh)?;
+        if (self.last_entry() + 1 - start * 2) > Slot::COUNT {
+            return None;
+        }
+        for at in start..limit {
+            self.set_word(at, 0);
+        }
+        self.free.limit = start;
+        self.free.words -= words;
+        Some(limit * 2 - 1)
     }
 
     /// Puts a cell in its place, and tells the block that it points to.
@@ -142,7 +195,7 @@ impl<'a, K> Arena<'a, K> {
             self.free.heads[order as usize] = next;
             return Some(head);
         }
-        if order != MAX_ORDER || self.free.fresh + LARGEST > self.end() {
+        if order != MAX_ORDER || self.free.fresh + LARGEST > self.free.limit {
             return None;
         }
         let fresh = self.free.fresh;
@@ -198,7 +251,7 @@ impl<'a, K> Arena<'a, K> {
             }
         }
         let moved = |slot: Slot| {
-            if !slot.is_root() && inside(slot.index() * CELL_WORDS) {
+            if slot.place() == In::Arena && inside(slot.index() * CELL_WORDS) {
                 Slot::cell((slot.index() * CELL_WORDS - from + to) / CELL_WORDS)
             } else {
                 slot

@@ -40,27 +40,47 @@ const AROUND: u64 = (1 << KIND_SHIFT) - 1;
 /// The bit of `inner` that says that next hops take 32 bits.
 pub(super) const WIDE: u64 = 1;
 
-/// Where a cell is: in the arena or in a table's root.
+/// Where a cell is: in the arena or in a table's root; or an entry of a table's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(u32);
 
+/// What a [`Slot`] numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum In {
+    Arena,
+    Roots,
+    Index,
+}
+
 impl Slot {
     const ROOT: u32 = 1 << 24;
+    const ENTRY: u32 = 2 << 24;
+    /// How many slots of each sort there can be.
+    pub(super) const COUNT: u32 = 1 << 24;
 
     pub(super) const fn cell(index: u32) -> Slot {
-        Slot(index & (Slot::ROOT - 1))
+        Slot(index & (Slot::COUNT - 1))
     }
 
     pub(super) const fn root(table: u32) -> Slot {
-        Slot(table & (Slot::ROOT - 1) | Slot::ROOT)
+        Slot(table & (Slot::COUNT - 1) | Slot::ROOT)
     }
 
-    pub(super) const fn is_root(self) -> bool {
-        self.0 & Slot::ROOT != 0
+    /// Entries are numbered from the end of the arena's blocks down.
+    pub(super) const fn entry(index: u32) -> Slot {
+        Slot(index & (Slot::COUNT - 1) | Slot::ENTRY)
+    }
+
+    pub(super) const fn place(self) -> In {
+        match self.0 & (Slot::ROOT | Slot::ENTRY) {
+            0 => In::Arena,
+            Slot::ROOT => In::Roots,
+            _ => In::Index,
+        }
     }
 
     pub(super) const fn index(self) -> u32 {
-        self.0 & (Slot::ROOT - 1)
+        self.0 & (Slot::COUNT - 1)
     }
 }
 

@@ -1,24 +1,23 @@
-//! Reading: the longest match, the exact route, all routes in order.
+//! Reading: the longest match and the exact route.
 
 use super::cell::{self, BRANCH, CELL_WORDS, Cell, LEAF, Place, SKIP, Shape};
 use super::key::{Bits, LpmKey, STRIDE, home};
-use super::{LpmNode, LpmRoot};
-use crate::addr::NextHop;
+use super::{LpmNode, LpmRoot, arena};
 
 #[inline]
-fn at<K>(cells: &[LpmNode<K>], index: u32) -> Option<&Cell> {
+pub(super) fn at<K>(cells: &[LpmNode<K>], index: u32) -> Option<&Cell> {
     cells.get(index as usize).map(|c| &c.words)
 }
 
 /// Child `rank` of a branch or a skip.
 #[inline]
-fn child<'a, K>(cells: &'a [LpmNode<K>], cell: &Cell, rank: u32) -> Option<&'a Cell> {
+pub(super) fn child<'a, K>(cells: &'a [LpmNode<K>], cell: &Cell, rank: u32) -> Option<&'a Cell> {
     at(cells, (cell::block(cell) / CELL_WORDS).wrapping_add(rank))
 }
 
 /// Next hop `rank` of a branch, packed.
 #[inline]
-fn result<K>(cells: &[LpmNode<K>], branch: &Cell, rank: u32) -> Option<u32> {
+pub(super) fn result<K>(cells: &[LpmNode<K>], branch: &Cell, rank: u32) -> Option<u32> {
     let shape = Shape::of(branch);
     let half = (rank << shape.wide as u32).wrapping_add(shape.results_at());
     let half = half.wrapping_add(cell::block(branch) << 2);
@@ -27,13 +26,38 @@ fn result<K>(cells: &[LpmNode<K>], branch: &Cell, rank: u32) -> Option<u32> {
     Some(if shape.wide { value } else { value & 0xffff })
 }
 
+/// The cell behind the entry of `key` in the table's index, and its depth.
+#[inline]
+fn indexed<'a, K: LpmKey>(cells: &'a [LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Option<(&'a Cell, u32)> {
+    let bits = root.index_bits;
+    if bits == 0 {
+        return None;
+    }
+    let entry = arena::entry(cells, root.index.wrapping_sub(key.top(bits)));
+    at(cells, entry.checked_sub(1)?).map(|cell| (cell, bits))
+}
+
 /// The next hop of the longest route that holds `addr`, packed.
 #[inline]
 pub(super) fn lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<u32> {
     let key = addr.to_key();
-    let mut cell = &root.cell;
+    if let Some((cell, depth)) = indexed(cells, root, key)
+        && let Some(hop) = walk(cells, cell, depth, key)
+    {
+        return Some(hop);
+    }
+    walk(cells, &root.cell, 0, key).or(root.default_route())
+}
+
+/// The longest match in the trie at `cell`.
+#[inline]
+fn walk<'a, K: LpmKey>(
+    cells: &'a [LpmNode<K>],
+    mut cell: &'a Cell,
+    mut depth: u32,
+    key: K::Bits,
+) -> Option<u32> {
     let mut best: Option<(&Cell, u32)> = None;
-    let mut depth = 0;
     for _ in 0..K::STEPS {
         match cell::kind(cell) {
             BRANCH => {
@@ -69,21 +93,27 @@ pub(super) fn lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -
             _ => break,
         }
     }
-    match best {
-        Some((branch, chunk)) => {
-            let (rank, _) = cell::longest(branch, chunk)?;
-            result(cells, branch, rank)
-        }
-        None => root.default_route(),
-    }
+    let (branch, chunk) = best?;
+    let (rank, _) = cell::longest(branch, chunk)?;
+    result(cells, branch, rank)
 }
 
 /// The longest route that holds `addr`: its prefix length and next hop, packed.
 pub(super) fn lookup_prefix<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<(u32, u32)> {
     let key = addr.to_key();
-    let mut best = root.default_route().map(|hop| (0, hop));
-    let mut cell = &root.cell;
-    let mut depth = 0;
+    indexed(cells, root, key)
+        .and_then(|(cell, depth)| walk_prefix(cells, cell, depth, key))
+        .or_else(|| walk_prefix(cells, &root.cell, 0, key))
+        .or(root.default_route().map(|hop| (0, hop)))
+}
+
+fn walk_prefix<'a, K: LpmKey>(
+    cells: &'a [LpmNode<K>],
+    mut cell: &'a Cell,
+    mut depth: u32,
+    key: K::Bits,
+) -> Option<(u32, u32)> {
+    let mut best = None;
     for _ in 0..K::STEPS {
         match cell::kind(cell) {
             BRANCH => {
@@ -122,8 +152,8 @@ pub(super) fn get<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, len:
     }
     let key = addr.to_key().truncate(len);
     let home = home(len);
-    let mut cell = &root.cell;
-    let mut depth = 0;
+    let (mut cell, mut depth) =
+        if root.is_indexed(len) { indexed(cells, root, key)? } else { (&root.cell, 0) };
     for _ in 0..K::STEPS {
         match cell::kind(cell) {
             BRANCH => {
@@ -153,109 +183,4 @@ pub(super) fn get<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, len:
         }
     }
     None
-}
-
-/// The routes of one table, in order of their addresses, and of their lengths where those are
-/// equal. Made by [`Lpm::iter`](super::Lpm::iter).
-#[derive(Clone)]
-pub struct Routes<'a, K: LpmKey> {
-    cells: &'a [LpmNode<K>],
-    /// The default route and the root, before they were given.
-    default: Option<u32>,
-    root: Option<&'a Cell>,
-    /// The branches that the walk is in, from the top.
-    path: [Frame<'a>; MAX_BRANCHES],
-    depth: usize,
-    key: K::Bits,
-}
-
-/// Branches above each other: one for every stride of an IPv6 address.
-const MAX_BRANCHES: usize = 128usize.div_ceil(STRIDE as usize);
-
-#[derive(Clone, Copy)]
-struct Frame<'a> {
-    branch: Option<&'a Cell>,
-    depth: u32,
-    /// Eight for each chunk: the routes that begin there, by length, and then the child.
-    next: u32,
-}
-
-impl<'a, K: LpmKey> Routes<'a, K> {
-    pub(super) fn new(cells: &'a [LpmNode<K>], root: Option<&'a LpmRoot>) -> Self {
-        Routes {
-            cells,
-            default: root.and_then(LpmRoot::default_route),
-            root: root.map(|r| &r.cell),
-            path: [Frame { branch: None, depth: 0, next: 0 }; MAX_BRANCHES],
-            depth: 0,
-            key: K::Bits::ZERO,
-        }
-    }
-
-    /// Goes to a cell at `depth`: gives its route, or steps into its branch.
-    fn enter(&mut self, cell: &'a Cell, depth: u32) -> Option<(K, u8, NextHop)> {
-        let (branch, depth) = match cell::kind(cell) {
-            BRANCH => (Some(cell), depth),
-            SKIP => {
-                self.key = K::Bits::from_words(cell::key_words(cell));
-                (child(self.cells, cell, 0), cell::skip_depth(cell))
-            }
-            LEAF => {
-                let key = K::Bits::from_words(cell::key_words(cell));
-                let hop = cell::unpack(cell::leaf_hop(cell));
-                return Some((K::from_key(key), cell::leaf_len(cell) as u8, hop));
-            }
-            _ => return None,
-        };
-        if let Some(frame) = self.path.get_mut(self.depth) {
-            *frame = Frame { branch, depth, next: 0 };
-            self.depth += 1;
-        }
-        None
-    }
-}
-
-impl<K: LpmKey> Iterator for Routes<'_, K> {
-    type Item = (K, u8, NextHop);
-
-    fn next(&mut self) -> Option<(K, u8, NextHop)> {
-        if let Some(hop) = self.default.take() {
-            return Some((K::from_key(K::Bits::ZERO), 0, cell::unpack(hop)));
-        }
-        if let Some(root) = self.root.take()
-            && let Some(route) = self.enter(root, 0)
-        {
-            return Some(route);
-        }
-        loop {
-            let top = self.depth.checked_sub(1)?;
-            let frame = self.path.get_mut(top)?;
-            let (Some(branch), true) = (frame.branch, frame.next < 64 * 8) else {
-                self.depth = top;
-                continue;
-            };
-            let (chunk, n, depth) = (frame.next / 8, frame.next % 8, frame.depth);
-            frame.next += 1;
-            match n {
-                0 => {}
-                7 => {
-                    if cell::bit(branch[1], chunk) {
-                        self.key = self.key.with_chunk(depth, chunk);
-                        let below = child(self.cells, branch, cell::rank(branch[1], chunk))?;
-                        if let Some(route) = self.enter(below, depth + STRIDE) {
-                            return Some(route);
-                        }
-                    }
-                }
-                _ => {
-                    let place = Place::new(chunk, n);
-                    if place.chunk().0 == chunk && place.is_set(branch) {
-                        let hop = result(self.cells, branch, place.rank(branch))?;
-                        let addr = K::from_key(self.key.with_chunk(depth, chunk));
-                        return Some((addr, (depth + n) as u8, cell::unpack(hop)));
-                    }
-                }
-            }
-        }
-    }
 }

@@ -71,6 +71,10 @@ pub trait Bits: Copy + Eq {
     const ZERO: Self;
     /// The six bits from `depth` on, zero-filled.
     fn chunk(self, depth: u32) -> u32;
+    /// The first `n` (1 to 24) bits.
+    fn top(self, n: u32) -> u32;
+    /// The address of which `v` is the first `n` (1 to 24) bits, zero-filled.
+    fn from_top(v: u32, n: u32) -> Self;
     /// How many leading bits both have in common.
     fn common(self, other: Self) -> u32;
     /// The first `len` bits; the others are cleared.
@@ -90,6 +94,15 @@ macro_rules! bits {
             #[inline]
             fn chunk(self, depth: u32) -> u32 {
                 (self.wrapping_shl(depth) >> (<$int>::BITS - STRIDE)) as u32
+            }
+
+            #[inline]
+            fn top(self, n: u32) -> u32 {
+                self.wrapping_shr(<$int>::BITS.wrapping_sub(n)) as u32
+            }
+
+            fn from_top(v: u32, n: u32) -> $int {
+                (v as $int).wrapping_shl(<$int>::BITS.wrapping_sub(n))
             }
 
             #[inline]

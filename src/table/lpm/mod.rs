@@ -13,6 +13,7 @@
 //!   the next hop.
 //! - A change does the same, rewrites one block of at most 4 KiB, and moves at most 8 KiB of other
 //!   blocks to keep free memory in one piece. Nothing is ever built anew.
+//! - A table with an index ([`Lpm::reserve_index`]) needs one read in place of the first branches.
 //! - Memory is the arena's, forever. How much the routes take depends on the routes alone, not on
 //!   the order or the history in which they came: [`cells_for`] is enough for any, and
 //!   [`cells_typical`] for tables like the Internet's or a cluster's.
@@ -38,6 +39,7 @@
 mod arena;
 mod cell;
 mod find;
+mod iter;
 mod key;
 mod update;
 
@@ -46,11 +48,13 @@ use core::marker::PhantomData;
 
 use self::arena::{Arena, Free};
 use self::cell::{Cell, MAX_CELLS, Slot};
+use self::key::Bits as _;
+use self::update::Start;
 use crate::addr::NextHop;
 use crate::error::CapacityError;
 use crate::table::Store;
 
-pub use self::find::Routes;
+pub use self::iter::Routes;
 pub use self::key::LpmKey;
 
 /// No next hop, where a packed one may stand.
@@ -89,21 +93,30 @@ impl<K> fmt::Debug for LpmNode<K> {
     }
 }
 
-/// The root of one table: 40 bytes, opaque.
+/// The root of one table: 48 bytes, opaque.
 #[derive(Clone, Copy)]
 pub struct LpmRoot {
     cell: Cell,
     default: u32,
     len: u32,
+    /// The first entry of the index, if it has one: see [`Lpm::reserve_index`].
+    index: u32,
+    index_bits: u32,
 }
 
 impl LpmRoot {
     /// A table without routes.
-    pub const EMPTY: LpmRoot = LpmRoot { cell: [0; 4], default: NO_HOP, len: 0 };
+    pub const EMPTY: LpmRoot = LpmRoot { cell: [0; 4], default: NO_HOP, len: 0, index: 0, index_bits: 0 };
 
     #[inline]
     fn default_route(&self) -> Option<u32> {
         if self.default == NO_HOP { None } else { Some(self.default) }
+    }
+
+    /// Whether routes of this length are found by the index.
+    #[inline]
+    fn is_indexed(&self, len: u32) -> bool {
+        self.index_bits != 0 && len > self.index_bits
     }
 }
 
@@ -148,6 +161,13 @@ pub enum LpmError {
     },
     /// The arena has no room for it.
     Full,
+    /// An index of another size than there is, or for a table that has routes or an index.
+    Index {
+        /// The table.
+        table: u32,
+        /// The size asked for, in bits of the address.
+        bits: u8,
+    },
 }
 
 impl fmt::Display for LpmError {
@@ -156,6 +176,12 @@ impl fmt::Display for LpmError {
             LpmError::NoTable(t) => write!(f, "no route table {t}"),
             LpmError::PrefixLength { len, max } => write!(f, "prefix length {len} is above {max}"),
             LpmError::Full => f.write_str("the route tables' memory is full"),
+            LpmError::Index { table, bits } => {
+                write!(
+                    f,
+                    "no index of {bits} bits for route table {table}; it takes 12, 18 or 24, and no routes"
+                )
+            }
         }
     }
 }
@@ -218,7 +244,9 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
             root.default = hop;
             old
         } else {
-            let old = self.arena(table).insert(addr.to_key(), len as u32, hop);
+            let (key, len) = (addr.to_key(), len as u32);
+            let (mut arena, start) = self.arena(table, key, len);
+            let old = arena.insert(start, key, len, hop);
             old.map_err(|update::Full| LpmError::Full)?
         };
         if old.is_none()
@@ -240,7 +268,9 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
             root.default = NO_HOP;
             old
         } else {
-            self.arena(table).remove(addr.to_key(), len as u32)
+            let (key, len) = (addr.to_key(), len as u32);
+            let (mut arena, start) = self.arena(table, key, len);
+            arena.remove(start, key, len)
         }?;
         if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
             root.len -= 1;
@@ -248,9 +278,44 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
         Some(cell::unpack(old))
     }
 
-    fn arena(&mut self, table: u32) -> Arena<'_, K> {
+    /// The arena, and where the trie begins that routes of `len` bits of `key` are in.
+    fn arena(&mut self, table: u32, key: K::Bits, len: u32) -> (Arena<'_, K>, Start) {
         let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
-        Arena::new(nodes, roots, &mut self.free, Slot::root(table))
+        let root = roots.get(table as usize).copied().unwrap_or_default();
+        let arena = Arena::new(nodes, roots, &mut self.free);
+        let start = if root.is_indexed(len) {
+            let slot = arena.entry_slot(root.index, key.top(root.index_bits));
+            Start { slot, depth: root.index_bits }
+        } else {
+            Start { slot: Slot::root(table), depth: 0 }
+        };
+        (arena, start)
+    }
+
+    /// Gives an empty table an index: one read for the first `bits` bits of an address, in place
+    /// of a walk. It makes large tables faster, and small ones larger.
+    ///
+    /// `bits` is 12, 18 or 24; the index takes 4 bytes times 2^bits (16 KiB, 1 MiB, 64 MiB) of the
+    /// nodes' memory, for good. Routes of `bits` bits or less are kept apart from it, and are
+    /// searched where the index finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`LpmError::NoTable`]; [`LpmError::Index`] for another number of bits, or a table that has
+    /// routes or an index already; [`LpmError::Full`] where the memory is not free or was used
+    /// before: reserve early.
+    pub fn reserve_index(&mut self, table: u32, bits: u8) -> Result<(), LpmError> {
+        let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
+        let root = roots.get(table as usize).ok_or(LpmError::NoTable(table))?;
+        if !matches!(bits, 12 | 18 | 24) || root.len != 0 || root.index_bits != 0 {
+            return Err(LpmError::Index { table, bits });
+        }
+        let mut arena = Arena::new(nodes, roots, &mut self.free);
+        let index = arena.take_index(bits as u32).ok_or(LpmError::Full)?;
+        if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
+            (root.index, root.index_bits) = (index, bits as u32);
+        }
+        Ok(())
     }
 
     /// The next hop of the route `addr/len`, exactly.
@@ -271,7 +336,6 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
 
     /// The longest route that holds `addr`: network address, length and next hop.
     pub fn lookup_prefix(&self, table: u32, addr: K) -> Option<(K, u8, NextHop)> {
-        use self::key::Bits as _;
         let root = self.roots.as_slice().get(table as usize)?;
         let (len, hop) = find::lookup_prefix(self.nodes.as_slice(), root, addr)?;
         Some((K::from_key(addr.to_key().truncate(len)), len as u8, cell::unpack(hop)))
@@ -279,19 +343,27 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
 
     /// The routes of a table, in order of their addresses, covering ones first.
     pub fn iter(&self, table: u32) -> Routes<'_, K> {
-        Routes::new(self.nodes.as_slice(), self.roots.as_slice().get(table as usize))
+        let root = self.roots.as_slice().get(table as usize);
+        Routes::new(self.nodes.as_slice(), root.unwrap_or(&LpmRoot::EMPTY))
     }
 
     /// Takes out every route of a table; gives how many there were.
     ///
-    /// The work grows with the number of routes: some nanoseconds for each.
+    /// The work grows with the number of routes, and with the size of the index if there is one.
+    /// The index stays.
     pub fn clear(&mut self, table: u32) -> usize {
-        if self.roots.as_slice().get(table as usize).is_none() {
-            return 0;
+        let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
+        let Some(root) = roots.get_mut(table as usize) else { return 0 };
+        let old = *root;
+        (root.default, root.len) = (NO_HOP, 0);
+        let mut arena = Arena::new(nodes, roots, &mut self.free);
+        arena.clear(Slot::root(table));
+        if old.index_bits != 0 {
+            for top in 0..1 << old.index_bits {
+                arena.clear(arena.entry_slot(old.index, top));
+            }
         }
-        self.arena(table).clear(Slot::root(table));
-        let root = self.roots.as_mut_slice().get_mut(table as usize);
-        root.map_or(0, |root| core::mem::replace(root, LpmRoot::EMPTY).len as usize)
+        old.len as usize
     }
 
     /// How many routes a table has; none if there is no such table.

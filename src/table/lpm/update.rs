@@ -5,7 +5,7 @@
 //! alone below a branch is a leaf. Every branch stands at a multiple of the stride.
 
 use super::arena::Arena;
-use super::cell::{self, BRANCH, Cell, EMPTY, LEAF, Place, SKIP, Shape, Slot, WIDE};
+use super::cell::{self, BRANCH, Cell, EMPTY, In, LEAF, Place, SKIP, Shape, Slot, WIDE};
 use super::key::{Bits, LpmKey, STRIDE, home};
 
 /// The most next hops of one branch: 2 + 4 + 8 + 16 + 32 inner and 64 full ones.
@@ -59,6 +59,13 @@ enum Children {
     Same,
     Insert(u32, Cell),
     Remove(u32),
+}
+
+/// The root of a trie: a table's, or one behind an entry of its index.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) slot: Slot,
+    pub(super) depth: u32,
 }
 
 /// A step down from a branch or a skip.
@@ -185,11 +192,30 @@ impl<K> Arena<'_, K> {
 
 impl<K: LpmKey> Arena<'_, K> {
     /// Adds or replaces the route of `len` bits (not zero) of `key`; gives the next hop replaced.
-    pub(super) fn insert(&mut self, key: K::Bits, len: u32, hop: u32) -> Result<Option<u32>, Full> {
+    pub(super) fn insert(
+        &mut self,
+        from: Start,
+        key: K::Bits,
+        len: u32,
+        hop: u32,
+    ) -> Result<Option<u32>, Full> {
         let key = key.truncate(len);
         let home = home(len);
-        let mut slot = self.here[0];
-        let mut depth = 0;
+        let Start { mut slot, mut depth } = from;
+        if slot.place() == In::Index {
+            let entry = self.get(slot);
+            if cell::kind(&entry) == EMPTY {
+                if !self.has(Shape::ONE_CELL.words()) {
+                    return Err(Full);
+                }
+                let block = self.take(Shape::ONE_CELL.order());
+                let leaf = cell::leaf(key.to_words(), len, hop);
+                self.put(Slot::cell(block / cell::CELL_WORDS), leaf);
+                self.put(slot, cell::skip([0; 2], 0, block));
+                return Ok(None);
+            }
+            slot = Self::child(&entry, 0);
+        }
         loop {
             let cell = self.get(slot);
             match cell::kind(&cell) {
@@ -333,10 +359,16 @@ impl<K: LpmKey> Arena<'_, K> {
 
     /// Where the route of `len` bits (not zero) of `key` is: a leaf, or a branch and the place
     /// in it. Beside it the slot above, when that is a skip.
-    fn find(&self, key: K::Bits, len: u32) -> Option<Found> {
+    fn find(&self, from: Start, key: K::Bits, len: u32) -> Option<Found> {
         let home = home(len);
-        let mut slot = self.here[0];
-        let mut depth = 0;
+        let Start { mut slot, mut depth } = from;
+        if slot.place() == In::Index {
+            let entry = self.get(slot);
+            if cell::kind(&entry) == EMPTY {
+                return None;
+            }
+            slot = Self::child(&entry, 0);
+        }
         let mut skip = None;
         loop {
             let cell = self.get(slot);
@@ -390,14 +422,14 @@ impl<K: LpmKey> Arena<'_, K> {
     }
 
     /// Takes out the route of `len` bits (not zero) of `key`; gives its next hop. Needs no room.
-    pub(super) fn remove(&mut self, key: K::Bits, len: u32) -> Option<u32> {
+    pub(super) fn remove(&mut self, from: Start, key: K::Bits, len: u32) -> Option<u32> {
         let key = key.truncate(len);
-        let found = self.find(key, len)?;
+        let found = self.find(from, key, len)?;
         let cell = found.cell;
         let mut results = self.results(&cell);
         let (hop, new, children) = match found.at {
             At::Root => {
-                self.put(found.slot, [0; 4]);
+                self.clear(from.slot);
                 return Some(cell::leaf_hop(&cell));
             }
             At::Result(place) => (results.remove(place.rank(&cell)), place.flip(cell), Children::Same),
