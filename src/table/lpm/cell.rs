@@ -15,6 +15,8 @@
 //! The low half of a block's first word tells who points to it, and its order, so that blocks can
 //! be moved; where the first word belongs to a child cell, the cell leaves those bits to the block.
 
+use core::hint::select_unpredictable;
+
 use crate::addr::{NextHop, PortId, VtepId};
 
 pub(super) type Cell = [u64; 4];
@@ -160,6 +162,13 @@ pub(super) const fn with_order(word: u64, order: u32) -> u64 {
     word & !(15 << ORDER_SHIFT) | (order as u64) << ORDER_SHIFT
 }
 
+/// Where a branch's next hops begin, in 16-bit units from its block's start: behind the children,
+/// or behind the 32 bits that tell the owner.
+#[inline]
+pub(super) const fn results_at(children: u64) -> u32 {
+    (children.count_ones() * 16) | (((children == 0) as u32) << 1)
+}
+
 /// What a block holds, and so how large it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -184,15 +193,9 @@ impl Shape {
         }
     }
 
-    /// Where the next hops begin, in 16-bit units from the block's start: behind the children, or
-    /// behind the 32 bits that tell the owner.
-    #[inline]
-    pub(super) const fn results_at(&self) -> u32 {
-        if self.children == 0 { 2 } else { self.children * 16 }
-    }
-
     pub(super) const fn order(&self) -> u32 {
-        let units = self.results_at() + (self.results << self.wide as u32);
+        let children = if self.children == 0 { 2 } else { self.children * 16 };
+        let units = children + (self.results << self.wide as u32);
         units.div_ceil(4).next_power_of_two().trailing_zeros()
     }
 
@@ -240,22 +243,28 @@ pub(super) const fn rank(map: u64, at: u32) -> u32 {
     (map & 1u64.wrapping_shl(at).wrapping_sub(1)).count_ones()
 }
 
+/// The routes of a branch that hold `chunk`; zero for none.
+#[inline]
+pub(super) const fn holding(cell: &Cell, chunk: u32) -> u64 {
+    covering(cell[3], chunk) | cell[2].wrapping_shr(chunk) & 1
+}
+
 /// The longest route of a branch that holds `chunk`: the number of its next hop, and how many bits
 /// it has below the branch.
+///
+/// Nothing foretells whether the route is a full one: it is computed both ways.
 #[inline]
-pub(super) const fn longest(cell: &Cell, chunk: u32) -> Option<(u32, u32)> {
+pub(super) fn longest(cell: &Cell, chunk: u32) -> Option<(u32, u32)> {
     let [_, _, full, inner] = *cell;
+    if holding(cell, chunk) == 0 {
+        return None;
+    }
     let routes = inner & !WIDE;
-    if bit(full, chunk) {
-        return Some((routes.count_ones() + rank(full, chunk), 6));
-    }
-    match covering(routes, chunk) {
-        0 => None,
-        found => {
-            let at = 63 - found.leading_zeros();
-            Some((rank(routes, at), 31 - at.leading_zeros()))
-        }
-    }
+    let at = 63u32.wrapping_sub(covering(routes, chunk).leading_zeros());
+    let short = (rank(routes, at), 31u32.wrapping_sub(at.leading_zeros()));
+    let long = (routes.count_ones() + rank(full, chunk), 6);
+    let is_full = bit(full, chunk);
+    Some((select_unpredictable(is_full, long.0, short.0), select_unpredictable(is_full, long.1, short.1)))
 }
 
 /// A route's place in its branch.

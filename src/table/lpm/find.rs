@@ -1,6 +1,6 @@
 //! Reading: the longest match and the exact route.
 
-use super::cell::{self, BRANCH, CELL_WORDS, Cell, LEAF, Place, SKIP, Shape};
+use super::cell::{self, BRANCH, CELL_WORDS, Cell, LEAF, Place, SKIP};
 use super::key::{Bits, LpmKey, STRIDE, home};
 use super::{LpmNode, LpmRoot, arena};
 
@@ -18,12 +18,12 @@ pub(super) fn child<'a, K>(cells: &'a [LpmNode<K>], cell: &Cell, rank: u32) -> O
 /// Next hop `rank` of a branch, packed.
 #[inline]
 pub(super) fn result<K>(cells: &[LpmNode<K>], branch: &Cell, rank: u32) -> Option<u32> {
-    let shape = Shape::of(branch);
-    let half = (rank << shape.wide as u32).wrapping_add(shape.results_at());
+    let wide = cell::bit(branch[3], 0);
+    let half = cell::results_at(branch[1]).wrapping_add(rank << wide as u32);
     let half = half.wrapping_add(cell::block(branch) << 2);
     let word = at(cells, half / (4 * CELL_WORDS))?[(half / 4 % CELL_WORDS) as usize];
     let value = (word >> (16 * (half % 4))) as u32;
-    Some(if shape.wide { value } else { value & 0xffff })
+    Some(if wide { value } else { value & 0xffff })
 }
 
 /// The cell behind the entry of `key` in the table's index, and its depth.
@@ -57,41 +57,34 @@ fn walk<'a, K: LpmKey>(
     mut depth: u32,
     key: K::Bits,
 ) -> Option<u32> {
-    let mut best: Option<(&Cell, u32)> = None;
+    let mut best = None;
     for _ in 0..K::STEPS {
-        match cell::kind(cell) {
-            BRANCH => {
-                let chunk = key.chunk(depth);
-                if cell::bit(cell[2], chunk) || cell::covering(cell[3], chunk) != 0 {
-                    best = Some((cell, chunk));
-                }
-                if !cell::bit(cell[1], chunk) {
-                    break;
-                }
-                match child(cells, cell, cell::rank(cell[1], chunk)) {
-                    Some(below) => cell = below,
-                    None => break,
-                }
-                depth += STRIDE;
+        if cell::kind(cell) == BRANCH {
+            let chunk = key.chunk(depth);
+            if cell::holding(cell, chunk) != 0 {
+                best = Some((cell, chunk));
             }
-            SKIP => {
-                depth = cell::skip_depth(cell);
-                if K::Bits::from_words(cell::key_words(cell)).common(key) < depth {
-                    break;
-                }
-                match child(cells, cell, 0) {
-                    Some(below) => cell = below,
-                    None => break,
-                }
-            }
-            LEAF => {
-                if K::Bits::from_words(cell::key_words(cell)).common(key) >= cell::leaf_len(cell) {
-                    return Some(cell::leaf_hop(cell));
-                }
+            if !cell::bit(cell[1], chunk) {
                 break;
             }
-            _ => break,
+            let Some(below) = child(cells, cell, cell::rank(cell[1], chunk)) else { break };
+            cell = below;
+            depth += STRIDE;
+            continue;
         }
+        let common = K::Bits::from_words(cell::key_words(cell)).common(key);
+        if cell::kind(cell) == LEAF {
+            if common >= cell::leaf_len(cell) {
+                return Some(cell::leaf_hop(cell));
+            }
+            break;
+        }
+        depth = cell::skip_depth(cell);
+        if cell::kind(cell) != SKIP || common < depth {
+            break;
+        }
+        let Some(below) = child(cells, cell, 0) else { break };
+        cell = below;
     }
     let (branch, chunk) = best?;
     let (rank, _) = cell::longest(branch, chunk)?;

@@ -248,6 +248,40 @@ fn without_nodes_a_table_holds_a_default_route_and_another() {
     assert_eq!(lpm.clear(0), 2);
 }
 
+#[test]
+fn an_index_is_for_an_empty_table_and_fresh_memory() {
+    let cells = cells_for_index(12);
+    let mut lpm = heap::<Ipv4Addr>(2 * cells + 16 + 128, 4);
+    let refused = |table, bits| Err(LpmError::Index { table, bits });
+    assert_eq!(lpm.reserve_index(4, 12), Err(LpmError::NoTable(4)));
+    assert_eq!(lpm.reserve_index(0, 16), refused(0, 16));
+    assert_eq!(lpm.reserve_index(0, 18), Err(LpmError::Full));
+    lpm.insert(1, Ipv4Addr::UNSPECIFIED, 0, v(1)).unwrap();
+    assert_eq!(lpm.reserve_index(1, 12), refused(1, 12));
+    let before = lpm.free_bytes();
+    assert_eq!(lpm.reserve_index(0, 12), Ok(()));
+    assert_eq!(lpm.free_bytes(), before - cells * 32);
+    assert_eq!(lpm.reserve_index(0, 12), refused(0, 12));
+    assert_eq!(lpm.reserve_index(2, 12), Ok(()));
+    assert_eq!(lpm.reserve_index(3, 12), Err(LpmError::Full));
+
+    // What the index has, what it has not, and what covers both.
+    let routes = [("10.16.0.0", 12, 1), ("10.16.0.0", 13, 2), ("10.16.1.0", 24, 3), ("0.0.0.0", 0, 4)];
+    for (addr, len, id) in routes {
+        assert_eq!(lpm.insert(0, addr.parse().unwrap(), len, v(id)), Ok(None));
+        check(&mut lpm);
+    }
+    let answers = [("10.16.1.9", 3), ("10.16.2.9", 2), ("10.31.0.0", 1), ("10.32.0.0", 4)];
+    for (addr, id) in answers {
+        assert_eq!(lpm.lookup(0, addr.parse().unwrap()), Some(v(id)), "{addr}");
+    }
+    let lens: Vec<u8> = lpm.iter(0).map(|route| route.1).collect();
+    assert_eq!(lens, [0, 12, 13, 24]);
+    assert_eq!((lpm.clear(0), lpm.iter(0).count()), (4, 0));
+    assert_eq!(lpm.reserve_index(0, 12), refused(0, 12), "the index stays");
+    check(&mut lpm);
+}
+
 /// Address bits from few values, so that prefixes nest, meet and part at every depth.
 fn bits() -> impl Strategy<Value = u128> {
     prop_oneof![

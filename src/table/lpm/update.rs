@@ -79,7 +79,7 @@ impl<K> Arena<'_, K> {
     fn results(&self, branch: &Cell) -> Results {
         let shape = Shape::of(branch);
         let mut results = Results { hops: [0; MAX_RESULTS], count: shape.results as usize };
-        let at = cell::block(branch) * 4 + shape.results_at();
+        let at = cell::block(branch) * 4 + cell::results_at(branch[1]);
         for (i, hop) in results.hops.iter_mut().take(results.count).enumerate() {
             let i = i as u32;
             *hop = if shape.wide {
@@ -104,7 +104,7 @@ impl<K> Arena<'_, K> {
 
     fn put_results(&mut self, branch: &Cell, results: &[u32]) {
         let shape = Shape::of(branch);
-        let at = cell::block(branch) * 4 + shape.results_at();
+        let at = cell::block(branch) * 4 + cell::results_at(branch[1]);
         for (i, hop) in results.iter().enumerate() {
             let i = i as u32;
             if shape.wide {
