@@ -191,7 +191,7 @@ storage! {
 
 /// How much an engine on the heap must hold. The memory is taken once, when it is made.
 ///
-/// With the defaults an engine takes about 2 MiB.
+/// With the defaults an engine takes about 1.3 MiB.
 #[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
