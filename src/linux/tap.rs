@@ -337,6 +337,7 @@ fn attach_hint(errno: Option<i32>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn device_names() {
@@ -374,6 +375,76 @@ mod tests {
             error.to_string().starts_with("cannot take over as a TAP the descriptor: ENOTTY; "),
             "{error}"
         );
+    }
+
+    /// A TAP whose other end is a socket, and that socket.
+    fn fake(virtio: bool) -> (Tap, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let file = File::from(OwnedFd::from(near));
+        let counters = TapCounters::default();
+        (Tap { file, name: "fake".into(), mac: MacAddr::ZERO, mtu: 1450, virtio, counters }, far)
+    }
+
+    /// 14 + 20 + 8 octets and a payload of 3: UDP, its checksum the pseudo-header sum alone.
+    const UNFINISHED: [u8; 45] = [
+        2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 31, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1,
+        10, 0, 0, 2, 0, 1, 0, 2, 0, 11, 0x14, 0x1f, 1, 2, 3,
+    ];
+
+    #[test]
+    fn without_a_virtio_header_checksums_are_finished_here() {
+        let (mut tap, far) = fake(false);
+        assert_eq!(tap.send(&UNFINISHED).unwrap(), Sent::Taken);
+        let mut got = [0; 100];
+        assert_eq!(far.recv(&mut got).unwrap(), 45);
+        let mut want = UNFINISHED;
+        // 0x141f + 0x0001 + 0x0002 + 0x000b + 0x0102 + 0x0300 = 0x182f, inverted.
+        want[40..42].copy_from_slice(&[0xe7, 0xd0]);
+        assert_eq!(got[..45], want);
+        let superframe = VirtioNetHeader { gso_type: VirtioNetHeader::GSO_TCPV4, ..VirtioNetHeader::NONE };
+        assert_eq!(tap.send_with(&UNFINISHED, superframe).unwrap(), Sent::Refused(Refused::TooBig));
+        assert_eq!(tap.send(&[0xff; 2000]).unwrap(), Sent::Refused(Refused::TooBig));
+        far.send(&UNFINISHED).unwrap();
+        assert_eq!(tap.recv(&mut got).unwrap(), Some(45));
+        assert_eq!(tap.recv(&mut got).unwrap(), None);
+    }
+
+    #[test]
+    fn with_a_virtio_header_the_kernel_is_asked() {
+        let (mut tap, far) = fake(true);
+        assert_eq!(tap.send(&UNFINISHED).unwrap(), Sent::Taken);
+        let mut got = [0; 100];
+        assert_eq!(far.recv(&mut got).unwrap(), 55);
+        let header = VirtioNetHeader { flags: 1, csum_start: 34, csum_offset: 6, ..VirtioNetHeader::NONE };
+        assert_eq!(got[..10], header.to_bytes());
+        assert_eq!(got[10..55], UNFINISHED);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_counted_and_the_next_frame_read() {
+        let (mut tap, far) = fake(true);
+        let put = |header: VirtioNetHeader, frame: &[u8]| {
+            far.send(&[&header.to_bytes(), frame].concat()).unwrap();
+        };
+        put(VirtioNetHeader { gso_type: 1, gso_size: 1400, ..VirtioNetHeader::NONE }, &UNFINISHED);
+        put(
+            VirtioNetHeader { flags: 1, csum_start: 44, csum_offset: 6, ..VirtioNetHeader::NONE },
+            &UNFINISHED,
+        );
+        put(VirtioNetHeader::NONE, &[7; 61]);
+        put(
+            VirtioNetHeader { flags: 1, csum_start: 34, csum_offset: 6, ..VirtioNetHeader::NONE },
+            &UNFINISHED,
+        );
+        put(VirtioNetHeader::NONE, &[7; 60]);
+        let mut buf = [0; 60];
+        assert_eq!(tap.recv(&mut buf).unwrap(), Some(45));
+        assert_eq!(buf[40..42], [0xe7, 0xd0], "a checksum that was left to the reader");
+        assert_eq!(tap.recv(&mut buf).unwrap(), Some(60));
+        assert_eq!(tap.recv(&mut buf).unwrap(), None);
+        assert_eq!(tap.counters(), TapCounters { truncated: 1, unsegmented: 1, malformed: 1 });
     }
 
     #[test]

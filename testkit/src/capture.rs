@@ -1,0 +1,123 @@
+//! What crosses a device, frame by frame.
+
+use core::time::Duration;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::netns::NetNs;
+
+/// One frame that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// When this process read it.
+    pub time: SystemTime,
+    /// Its length, of which `data` may be the beginning only. A segmentation-offload superframe is
+    /// one frame of up to 64 KiB.
+    pub wire_len: u32,
+    /// Sent by the device, not received.
+    pub outgoing: bool,
+    /// From the destination MAC on.
+    pub data: Vec<u8>,
+}
+
+/// What a capture keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of each frame.
+    pub snap_len: usize,
+    /// Frames; later ones are counted only.
+    pub frames: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { snap_len: 65_536, frames: 100_000 }
+    }
+}
+
+/// What a capture saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Captured {
+    /// The frames, in order.
+    pub frames: Vec<Frame>,
+    /// Frames beyond [`Limits::frames`].
+    pub not_kept: u64,
+}
+
+/// A running capture. Dropping it ends it.
+#[derive(Debug)]
+pub struct Capture {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Captured>>,
+}
+
+impl Capture {
+    /// Starts to capture on a device of `ns`. Nothing that crosses it after the return is missed,
+    /// short of an overrun of the socket's 32 MiB.
+    pub fn start(ns: &NetNs, device: &str, limits: Limits) -> io::Result<Capture> {
+        let index = ns.rtnl().and_then(|mut r| r.device(device)).map_err(io::Error::other)?.index as usize;
+        let socket = ns.run(|| {
+            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
+        })?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &(16 << 20))?;
+        }
+        socket2::SockRef::from(&socket).set_read_timeout(Some(Duration::from_millis(20)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name(format!("capture {device}")).spawn(move || {
+            const PACKET_OUTGOING: u8 = 4;
+            let mut seen = Captured::default();
+            let mut buffer = vec![0; 65_536 + 64];
+            // Asked to stop, it still reads what waits, though not for ever.
+            let mut deadline = None;
+            while deadline.is_none_or(|d| Instant::now() < d) {
+                if stopped.load(Ordering::Acquire) && deadline.is_none() {
+                    deadline = Some(Instant::now() + Duration::from_secs(1));
+                }
+                let Ok((len, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) else {
+                    if deadline.is_some() {
+                        break;
+                    }
+                    continue;
+                };
+                let Some(from) = from.filter(|f| f.ifindex() == index) else { continue };
+                if seen.frames.len() >= limits.frames {
+                    seen.not_kept += 1;
+                    continue;
+                }
+                seen.frames.push(Frame {
+                    time: SystemTime::now(),
+                    wire_len: len as u32,
+                    outgoing: from.pkttype() == PACKET_OUTGOING,
+                    data: buffer[..len.min(limits.snap_len)].to_vec(),
+                });
+            }
+            seen
+        })?;
+        Ok(Capture { stop, thread: Some(thread) })
+    }
+
+    /// Ends the capture and gives what it saw.
+    pub fn stop(mut self) -> Captured {
+        self.end()
+    }
+
+    fn end(&mut self) -> Captured {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
