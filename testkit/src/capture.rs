@@ -6,17 +6,20 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeSpec;
 
 use crate::netns::NetNs;
 
 /// One frame that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// When this process read it.
+    /// When the kernel saw it.
     pub time: SystemTime,
     /// Its length, of which `data` may be the beginning only. A segmentation-offload superframe is
     /// one frame of up to 64 KiB.
@@ -69,6 +72,7 @@ impl Capture {
         if setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &(16 << 20))?;
         }
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         socket2::SockRef::from(&socket).set_read_timeout(Some(Duration::from_millis(20)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -76,25 +80,39 @@ impl Capture {
             const PACKET_OUTGOING: u8 = 4;
             let mut seen = Captured::default();
             let mut buffer = vec![0; 65_536 + 64];
+            let mut control = nix::cmsg_space!(TimeSpec);
             // Asked to stop, it still reads what waits, though not for ever.
             let mut deadline = None;
             while deadline.is_none_or(|d| Instant::now() < d) {
                 if stopped.load(Ordering::Acquire) && deadline.is_none() {
                     deadline = Some(Instant::now() + Duration::from_secs(1));
                 }
-                let Ok((len, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) else {
+                let mut parts = [io::IoSliceMut::new(&mut buffer)];
+                let message = recvmsg::<LinkAddr>(
+                    socket.as_raw_fd(),
+                    &mut parts,
+                    Some(&mut control),
+                    MsgFlags::empty(),
+                );
+                let Ok(message) = message else {
                     if deadline.is_some() {
                         break;
                     }
                     continue;
                 };
-                let Some(from) = from.filter(|f| f.ifindex() == index) else { continue };
+                let Some(from) = message.address.filter(|f| f.ifindex() == index) else { continue };
+                let len = message.bytes;
+                let time = message
+                    .cmsgs()
+                    .ok()
+                    .and_then(|mut all| all.find_map(kernel_time))
+                    .unwrap_or_else(SystemTime::now);
                 if seen.frames.len() >= limits.frames {
                     seen.not_kept += 1;
                     continue;
                 }
                 seen.frames.push(Frame {
-                    time: SystemTime::now(),
+                    time,
                     wire_len: len as u32,
                     outgoing: from.pkttype() == PACKET_OUTGOING,
                     data: buffer[..len.min(limits.snap_len)].to_vec(),
@@ -113,6 +131,13 @@ impl Capture {
     fn end(&mut self) -> Captured {
         self.stop.store(true, Ordering::Release);
         self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default()
+    }
+}
+
+fn kernel_time(message: ControlMessageOwned) -> Option<SystemTime> {
+    match message {
+        ControlMessageOwned::ScmTimestampns(time) => Some(UNIX_EPOCH + Duration::from(time)),
+        _ => None,
     }
 }
 

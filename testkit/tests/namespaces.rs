@@ -14,6 +14,8 @@ use overlane_testkit::probe::{Ping, ping, tcp_transfer, udp_exchange};
 use overlane_testkit::rtnl::{Rtnl, Vxlan};
 use overlane_testkit::suite::{self, Case};
 
+const ALL: &[Need] = &[Need::Tap, Need::Veth, Need::Bridge, Need::Vxlan];
+
 const CASES: &[Case] = &[
     Case::new("isolated_from_the_machine", &[], isolated_from_the_machine),
     Case::new("namespaces_are_apart", &[], namespaces_are_apart),
@@ -29,6 +31,8 @@ const CASES: &[Case] = &[
     Case::new("two_taps_joined", &[Need::Tap], two_taps_joined),
     Case::new("tap_behind_kernel_vxlan_over_ipv4", &[Need::Tap, Need::Veth, Need::Vxlan], tap_behind_vxlan4),
     Case::new("tap_behind_kernel_vxlan_over_ipv6", &[Need::Tap, Need::Veth, Need::Vxlan], tap_behind_vxlan6),
+    Case::new("bridged_tap_behind_kernel_vxlan_over_ipv4", ALL, bridged_tap_behind_vxlan4),
+    Case::new("bridged_tap_behind_kernel_vxlan_over_ipv6", ALL, bridged_tap_behind_vxlan6),
 ];
 
 fn main() {
@@ -360,24 +364,57 @@ fn two_taps_joined() {
     drop(forwarding);
 }
 
+/// A pod behind a bridge, of which the TAP is a port: what is longer than the MTU is dropped there,
+/// unless the TAP was told how to segment it.
+fn bridged_pod(addrs: &[&str], mtu: u16) -> (NetNs, Tap) {
+    let (host, tap) = pod("host", &[], mtu);
+    let pod = NetNs::new("pod").unwrap();
+    let (mut outside, mut inside) = (host.rtnl().unwrap(), pod.rtnl().unwrap());
+    outside.add_bridge("br0").unwrap();
+    outside.add_veth("p0", "eth0", Some(&pod)).unwrap();
+    for port in ["p0", "tap0"] {
+        outside.set_bridge(port, "br0").unwrap();
+    }
+    outside.set_mtu("p0", mtu.into()).unwrap();
+    inside.set_mtu("eth0", mtu.into()).unwrap();
+    for addr in addrs {
+        inside.add_address("eth0", ip(addr), if addr.contains(':') { 64 } else { 24 }).unwrap();
+    }
+    inside.set_up("eth0").unwrap();
+    for device in ["br0", "p0"] {
+        outside.set_up(device).unwrap();
+    }
+    (pod, tap)
+}
+
+const POD: [&str; 2] = ["10.42.0.1", "fd42::1"];
+
 fn tap_behind_vxlan4() {
-    tap_behind_vxlan(["10.99.0.1", "10.99.0.2"], 1450);
+    tap_behind_vxlan(["10.99.0.1", "10.99.0.2"], pod("pod", &POD, 1450));
 }
 
 fn tap_behind_vxlan6() {
-    tap_behind_vxlan(["fd99::1", "fd99::2"], 1430);
+    tap_behind_vxlan(["fd99::1", "fd99::2"], pod("pod", &POD, 1430));
+}
+
+fn bridged_tap_behind_vxlan4() {
+    tap_behind_vxlan(["10.99.0.1", "10.99.0.2"], bridged_pod(&POD, 1450));
+}
+
+fn bridged_tap_behind_vxlan6() {
+    tap_behind_vxlan(["fd99::1", "fd99::2"], bridged_pod(&POD, 1430));
 }
 
 /// A pod on a TAP, joined by hand-made VXLAN to a kernel VXLAN device: the peer hands over unfinished
 /// checksums and superframes, since its underlay is a veth pair.
-fn tap_behind_vxlan(underlay: [&str; 2], mtu: u16) {
+fn tap_behind_vxlan(underlay: [&str; 2], (pod, mut tap): (NetNs, Tap)) {
     let (node, peer, _, mut r) = joined();
     let [near, far] = underlay.map(ip);
     r.add_vxlan("vx0", &Vxlan { vni: 42, local: Some(far), remote: Some(near), ..Vxlan::default() }).unwrap();
     r.add_address("vx0", ip("10.42.0.2"), 24).unwrap();
     r.add_address("vx0", ip("fd42::2"), 64).unwrap();
     r.set_up("vx0").unwrap();
-    let (pod, mut tap) = pod("pod", &["10.42.0.1", "fd42::1"], mtu);
+    let mtu = tap.mtu();
     let config = UnderlayConfig::default();
     let mut socket = node.run(|| Underlay::bind((near, 4789).into(), &config).unwrap());
 
