@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt;
 use std::io;
 
+use super::sys::{self, errno};
+
 /// A system call that failed: what was tried, on what, the errno, and what would help.
 ///
 /// Displays as one line: `cannot open /dev/net/tun: EACCES; run as root, or ...`.
@@ -50,7 +52,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: ", self.operation, self.object)?;
         match self.source.raw_os_error() {
-            Some(errno) => match errno_name(errno) {
+            Some(errno) => match sys::errno_name(errno) {
                 Some(name) => f.write_str(name)?,
                 None => write!(f, "errno {errno}")?,
             },
@@ -67,28 +69,6 @@ impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         Some(&self.source)
     }
-}
-
-macro_rules! errno_names {
-    ($($name:ident)*) => {
-        /// The symbolic name of an errno, of those that sockets, devices and netlink answer with.
-        fn errno_name(errno: i32) -> Option<&'static str> {
-            match errno {
-                $(libc::$name => Some(stringify!($name)),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-errno_names! {
-    EPERM ENOENT EINTR EIO ENXIO E2BIG EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST EXDEV ENODEV
-    ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY EFBIG ENOSPC EPIPE ERANGE ENAMETOOLONG ENOSYS
-    ELOOP EPROTO EBADMSG EOVERFLOW EBADFD EILSEQ ENOTSOCK EDESTADDRREQ EMSGSIZE EPROTOTYPE ENOPROTOOPT
-    EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL
-    ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN
-    ETIMEDOUT ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EDQUOT ECANCELED
-    ENOKEY EKEYREJECTED
 }
 
 /// Why the kernel did not take one packet this time. Not an [`Error`]: the packet is lost or waits,
@@ -115,22 +95,21 @@ pub enum Refused {
 
 impl Refused {
     /// The transient refusal that this errno stands for, or `None` for a real failure.
-    pub(crate) fn from_errno(errno: i32) -> Option<Refused> {
-        match errno {
-            // One number on most architectures, two on some.
-            e if e == libc::EAGAIN || e == libc::EWOULDBLOCK => Some(Refused::WouldBlock),
-            libc::ENOBUFS | libc::ENOMEM => Some(Refused::NoBuffers),
-            libc::EMSGSIZE => Some(Refused::TooBig),
-            libc::ECONNREFUSED
-            | libc::EHOSTUNREACH
-            | libc::EHOSTDOWN
-            | libc::ENETUNREACH
-            | libc::ENOPROTOOPT
-            | libc::EPROTO
-            | libc::ETIMEDOUT
-            | libc::EPERM
-            | libc::EACCES => Some(Refused::Unreachable),
-            libc::ENETDOWN => Some(Refused::Down),
+    pub(crate) fn from_errno(number: i32) -> Option<Refused> {
+        match number {
+            errno::EAGAIN => Some(Refused::WouldBlock),
+            errno::ENOBUFS | errno::ENOMEM => Some(Refused::NoBuffers),
+            errno::EMSGSIZE => Some(Refused::TooBig),
+            errno::ECONNREFUSED
+            | errno::EHOSTUNREACH
+            | errno::EHOSTDOWN
+            | errno::ENETUNREACH
+            | errno::ENOPROTOOPT
+            | errno::EPROTO
+            | errno::ETIMEDOUT
+            | errno::EPERM
+            | errno::EACCES => Some(Refused::Unreachable),
+            errno::ENETDOWN => Some(Refused::Down),
             _ => None,
         }
     }
@@ -156,13 +135,13 @@ mod tests {
 
     #[test]
     fn names_operation_object_errno_and_help() {
-        let e = Error::new("open", "/dev/net/tun", io::Error::from_raw_os_error(libc::EACCES))
+        let e = Error::new("open", "/dev/net/tun", io::Error::from_raw_os_error(errno::EACCES))
             .hint(Some("run as root, or give the user access to the device, or pass an open fd"));
         assert_eq!(
             e.to_string(),
             "cannot open /dev/net/tun: EACCES; run as root, or give the user access to the device, or pass an open fd"
         );
-        assert_eq!((e.operation(), e.object(), e.errno()), ("open", "/dev/net/tun", Some(libc::EACCES)));
+        assert_eq!((e.operation(), e.object(), e.errno()), ("open", "/dev/net/tun", Some(errno::EACCES)));
         assert!(core::error::Error::source(&e).is_some());
     }
 
@@ -178,15 +157,15 @@ mod tests {
     #[test]
     fn transient_errnos() {
         let cases = [
-            (libc::EAGAIN, Some(Refused::WouldBlock)),
-            (libc::ENOBUFS, Some(Refused::NoBuffers)),
-            (libc::EMSGSIZE, Some(Refused::TooBig)),
-            (libc::ECONNREFUSED, Some(Refused::Unreachable)),
-            (libc::ENETUNREACH, Some(Refused::Unreachable)),
-            (libc::EPERM, Some(Refused::Unreachable)),
-            (libc::ENETDOWN, Some(Refused::Down)),
-            (libc::EBADF, None),
-            (libc::EINVAL, None),
+            (errno::EAGAIN, Some(Refused::WouldBlock)),
+            (errno::ENOBUFS, Some(Refused::NoBuffers)),
+            (errno::EMSGSIZE, Some(Refused::TooBig)),
+            (errno::ECONNREFUSED, Some(Refused::Unreachable)),
+            (errno::ENETUNREACH, Some(Refused::Unreachable)),
+            (errno::EPERM, Some(Refused::Unreachable)),
+            (errno::ENETDOWN, Some(Refused::Down)),
+            (errno::EBADF, None),
+            (errno::EINVAL, None),
         ];
         for (errno, want) in cases {
             assert_eq!(Refused::from_errno(errno), want, "errno {errno}");

@@ -11,6 +11,11 @@
 //! the kernel computes the same number again. A corrupted frame of that kind (one in 65536 of the
 //! corrupted ones) is not noticed; the outer UDP checksum is what protects against that.
 
+use crate::wire::checksum::{Sum, pseudo_header_v4, pseudo_header_v6};
+use crate::wire::ethernet;
+use crate::wire::inner::{Inner, Network};
+use crate::wire::ipv4::protocol;
+
 /// The 10 octets before a frame on a TAP with `IFF_VNET_HDR` (`struct virtio_net_hdr`, virtio 1.2,
 /// section 5.1.6), in the machine's byte order as the kernel's legacy layout wants them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,13 +68,10 @@ impl VirtioNetHeader {
     /// Any bytes are allowed; what is not understood asks for nothing. A UDP superframe is
     /// [`Oversize`]: its segment size was lost on the way.
     pub fn plan(frame: &[u8], mtu: u16) -> Result<VirtioNetHeader, Oversize> {
-        let network = network_offset(frame);
-        let oversize = match network {
-            Some((_, offset)) => frame.len().saturating_sub(offset) > usize::from(mtu),
-            None => frame.len() > usize::from(mtu).saturating_add(ETHERNET_LEN),
-        };
-        let Some(transport) = network.and_then(|(kind, offset)| Transport::locate(frame, kind, offset))
-        else {
+        let inner = Inner::classify(frame).ok();
+        let header_len = inner.map_or(ethernet::HEADER_LEN, |i| usize::from(i.ethernet.payload_offset));
+        let oversize = frame.len().saturating_sub(header_len) > usize::from(mtu);
+        let Some(transport) = inner.and_then(|i| Transport::locate(&i, frame)) else {
             return if oversize { Err(Oversize) } else { Ok(Self::NONE) };
         };
         let mut header = Self::NONE;
@@ -120,161 +122,79 @@ impl VirtioNetHeader {
         let at = start.checked_add(usize::from(self.csum_offset))?;
         frame.get(at..)?.first_chunk::<2>()?;
         // The field holds the pseudo-header sum, so summing over it adds that in.
-        let check = !fold(sum(frame.get(start..)?));
+        let check = Sum::new().add_bytes(frame.get(start..)?).finish();
         // In UDP an all-zero field means "none"; ones' complement has a second zero (RFC 768).
         let check = if check == 0 && self.csum_offset == UDP_CHECKSUM { 0xffff } else { check };
         Some((at, check.to_be_bytes()))
     }
 }
 
-const ETHERNET_LEN: usize = 14;
 const TCP_CHECKSUM: u16 = 16;
 const UDP_CHECKSUM: u16 = 6;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-#[derive(Clone, Copy)]
-enum Ip {
-    V4,
-    V6,
-}
-
-/// The IP version by EtherType, behind up to two VLAN tags, and the offset of the network header.
-fn network_offset(frame: &[u8]) -> Option<(Ip, usize)> {
-    let mut offset = ETHERNET_LEN;
-    for _ in 0..=2 {
-        match be16(frame, offset.checked_sub(2)?)? {
-            0x0800 => return Some((Ip::V4, offset)),
-            0x86dd => return Some((Ip::V6, offset)),
-            0x8100 | 0x88a8 => offset = offset.checked_add(4)?,
-            _ => return None,
-        }
-    }
-    None
-}
 
 /// A whole (not fragmented) TCP segment or UDP datagram in a frame.
 struct Transport {
     v6: bool,
-    protocol: u8,
+    tcp: bool,
     /// Of the transport header in the frame.
     offset: u16,
     /// Octets of the IP header with its options or extension headers.
     ip_len: u16,
     /// Octets of the transport header and its payload, as the IP header states.
-    len: u16,
-    /// Sum of the addresses, for the pseudo-header.
-    addresses: u64,
+    len: usize,
+    /// The sum of the pseudo header alone.
+    pseudo: u16,
 }
 
 impl Transport {
-    fn locate(frame: &[u8], kind: Ip, network: usize) -> Option<Transport> {
-        let packet = frame.get(network..)?;
-        let (protocol, ip_len, total, addresses) = match kind {
-            Ip::V4 => ipv4(packet)?,
-            Ip::V6 => ipv6(packet)?,
-        };
-        let len = total.checked_sub(ip_len)?;
-        let least = match protocol {
-            TCP => 20,
-            UDP => 8,
-            _ => return None,
-        };
-        if len < least || total > packet.len() {
+    fn locate(inner: &Inner, frame: &[u8]) -> Option<Transport> {
+        let network = inner.ethernet.payload_offset;
+        let available = frame.len().checked_sub(usize::from(network))?;
+        if inner.is_fragment() {
             return None;
         }
-        Some(Transport {
-            v6: matches!(kind, Ip::V6),
-            protocol,
-            offset: u16::try_from(network.checked_add(ip_len)?).ok()?,
-            ip_len: u16::try_from(ip_len).ok()?,
-            len: u16::try_from(len).ok()?,
-            addresses,
-        })
+        let protocol = inner.protocol()?;
+        let (tcp, least) = match protocol {
+            protocol::TCP => (true, 20),
+            protocol::UDP => (false, 8),
+            _ => return None,
+        };
+        let (v6, ip_len, total) = match &inner.network {
+            Network::Ipv4(ip) => (false, u16::from(ip.header_len), ip.packet_len(available)),
+            Network::Ipv6(ip, payload) => (true, payload.offset, ip.packet_len(available)),
+            _ => return None,
+        };
+        let len = total.checked_sub(usize::from(ip_len))?;
+        if len < least || total > available {
+            return None;
+        }
+        let pseudo = match &inner.network {
+            Network::Ipv4(ip) => pseudo_header_v4(ip.src, ip.dst, protocol, u16::try_from(len).ok()?),
+            Network::Ipv6(ip, _) => pseudo_header_v6(ip.src, ip.dst, protocol, u32::try_from(len).ok()?),
+            _ => return None,
+        };
+        Some(Transport { v6, tcp, offset: network.checked_add(ip_len)?, ip_len, len, pseudo: pseudo.value() })
     }
 
     fn checksum_offset(&self) -> u16 {
-        if self.protocol == TCP { TCP_CHECKSUM } else { UDP_CHECKSUM }
+        if self.tcp { TCP_CHECKSUM } else { UDP_CHECKSUM }
     }
 
     /// The checksum field holds the folded pseudo-header sum (RFC 9293, section 3.1; RFC 8200,
     /// section 8.1) and nothing of the payload.
     fn unfinished(&self, frame: &[u8]) -> bool {
-        let pseudo =
-            fold(self.addresses.saturating_add(u64::from(self.protocol)).saturating_add(u64::from(self.len)));
         let at = usize::from(self.offset).saturating_add(usize::from(self.checksum_offset()));
-        be16(frame, at) == Some(pseudo)
+        frame.get(at..).and_then(|f| f.first_chunk()) == Some(&self.pseudo.to_be_bytes())
     }
 
     fn tcp_header_len(&self, frame: &[u8]) -> Option<u16> {
-        if self.protocol != TCP {
+        if !self.tcp {
             return None;
         }
         let data_offset = frame.get(usize::from(self.offset).checked_add(12)?)?;
         let len = u16::from(data_offset >> 4).saturating_mul(4);
-        (len >= 20 && len <= self.len).then_some(len)
+        (len >= 20 && usize::from(len) <= self.len).then_some(len)
     }
-}
-
-/// Protocol, header length, total length and address sum of a whole IPv4 packet (RFC 791).
-fn ipv4(packet: &[u8]) -> Option<(u8, usize, usize, u64)> {
-    let header = packet.first_chunk::<20>()?;
-    let [first, _, t0, t1, _, _, f0, f1, _, protocol, ..] = *header;
-    let len = usize::from(first & 0x0f).saturating_mul(4);
-    // More fragments, or an offset: the transport header is not whole here.
-    if first >> 4 != 4 || len < 20 || u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
-        return None;
-    }
-    Some((protocol, len, usize::from(u16::from_be_bytes([t0, t1])), sum(header.get(12..20)?)))
-}
-
-/// The same for IPv6, extension headers counted as header (RFC 8200, section 4).
-fn ipv6(packet: &[u8]) -> Option<(u8, usize, usize, u64)> {
-    let header = packet.first_chunk::<40>()?;
-    let [first, _, _, _, l0, l1, next, ..] = *header;
-    if first >> 4 != 6 {
-        return None;
-    }
-    let total = usize::from(u16::from_be_bytes([l0, l1])).checked_add(40)?;
-    let (mut next, mut len) = (next, 40usize);
-    for _ in 0..8 {
-        match next {
-            // Hop-by-hop, destination options; a routing header that has been served.
-            0 | 43 | 60 => {
-                let [following, octets, _, segments_left] = *packet.get(len..)?.first_chunk::<4>()?;
-                if next == 43 && segments_left != 0 {
-                    return None;
-                }
-                next = following;
-                len = len.checked_add(usize::from(octets).saturating_add(1).saturating_mul(8))?;
-            }
-            protocol => return Some((protocol, len, total, sum(header.get(8..40)?))),
-        }
-    }
-    None
-}
-
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk::<2>().map(|two| u16::from_be_bytes(*two))
-}
-
-/// Sum of the 16-bit words; an odd last octet counts as the upper half of a word (RFC 1071).
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let total = words.iter().fold(0u64, |acc, w| acc.wrapping_add(u64::from(u16::from_be_bytes(*w))));
-    match rest {
-        [last] => total.wrapping_add(u64::from(*last) << 8),
-        _ => total,
-    }
-}
-
-/// Adds the carries back in until 16 bits remain.
-fn fold(sum: u64) -> u16 {
-    let mut sum = sum;
-    for _ in 0..4 {
-        sum = (sum & 0xffff).wrapping_add(sum >> 16);
-    }
-    sum as u16
 }
 
 #[cfg(test)]

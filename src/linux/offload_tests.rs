@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::ipv4::protocol::{TCP, UDP};
 use alloc::vec::Vec;
 use proptest::prelude::*;
 
@@ -53,11 +54,12 @@ fn frame(c: &Case) -> Vec<u8> {
         f.extend([0, 0]);
     }
     f.extend((0..c.payload).map(|i| (i * 7) as u8));
-    let pseudo = fold(sum(addresses) + u64::from(protocol) + transport_len as u64);
+    let pseudo =
+        Sum::new().add_bytes(addresses).add_u16(protocol.into()).add_u16(transport_len as u16).value();
     let field = at + if c.tcp { 16 } else { 6 };
     f[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
     if c.finished {
-        let check = !fold(sum(&f[at..]));
+        let check = Sum::new().add_bytes(&f[at..]).finish();
         f[field..field + 2].copy_from_slice(&check.to_be_bytes());
     }
     f
@@ -135,11 +137,6 @@ fn fragments_and_lies_ask_for_nothing() {
     for (name, f) in cases {
         assert_eq!(VirtioNetHeader::plan(&f, 1450), Ok(VirtioNetHeader::NONE), "{name}");
     }
-    let mut routed = frame(&Case { v6: true, options: 8, ..PLAIN });
-    routed[20] = 43;
-    assert_eq!(VirtioNetHeader::plan(&routed, 1450).unwrap().flags, 1, "a served routing header is passed");
-    routed[57] = 1;
-    assert_eq!(VirtioNetHeader::plan(&routed, 1450), Ok(VirtioNetHeader::NONE), "segments left");
     for len in 0..good.len() {
         assert_eq!(VirtioNetHeader::plan(&good[..len], 1450), Ok(VirtioNetHeader::NONE), "cut to {len}");
     }

@@ -19,6 +19,40 @@ pub(super) const IFF_TAP: c_short = libc::IFF_TAP as c_short;
 pub(super) const IFF_NO_PI: c_short = libc::IFF_NO_PI as c_short;
 pub(super) const IFF_VNET_HDR: c_short = libc::IFF_VNET_HDR as c_short;
 
+/// Flags and kinds that the other files hand to calls of theirs.
+pub(super) const O_NONBLOCK: c_int = libc::O_NONBLOCK;
+pub(super) const SOCK_DGRAM: c_int = libc::SOCK_DGRAM;
+pub(super) const IPPROTO_UDP: c_int = libc::IPPROTO_UDP;
+pub(super) const MSG_DONTWAIT: c_int = libc::MSG_DONTWAIT;
+pub(super) const MSG_TRUNC: c_int = libc::MSG_TRUNC;
+
+macro_rules! errnos {
+    ($($name:ident)*) => {
+        /// The errnos that sockets, devices and netlink answer with.
+        pub(super) mod errno {
+            $(pub(in crate::linux) const $name: i32 = libc::$name;)*
+        }
+
+        /// Their symbolic names.
+        pub(super) fn errno_name(number: i32) -> Option<&'static str> {
+            match number {
+                $(errno::$name => Some(stringify!($name)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+errnos! {
+    EPERM ENOENT EINTR EIO ENXIO E2BIG EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST EXDEV ENODEV
+    ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY EFBIG ENOSPC EPIPE ERANGE ENAMETOOLONG ENOSYS
+    ELOOP EPROTO EBADMSG EOVERFLOW EBADFD EILSEQ ENOTSOCK EDESTADDRREQ EMSGSIZE EPROTOTYPE ENOPROTOOPT
+    EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL
+    ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN
+    ETIMEDOUT ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EDQUOT ECANCELED
+    ENOKEY EKEYREJECTED
+}
+
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

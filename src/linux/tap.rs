@@ -7,10 +7,11 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::Sent;
 use super::error::{Error, Refused};
 use super::link::Links;
 use super::offload::VirtioNetHeader;
-use super::{Sent, sys};
+use super::sys::{self, errno};
 use crate::addr::MacAddr;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
@@ -56,7 +57,7 @@ impl Tap {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(sys::O_NONBLOCK)
             .open(CLONE_DEVICE)
             .map_err(|e| {
                 let hint = open_hint(e.raw_os_error());
@@ -253,9 +254,9 @@ impl Tap {
             Err(error) => error,
         };
         let refused = match error.raw_os_error() {
-            Some(libc::EIO) => Some(Refused::Down),
-            Some(libc::EINVAL) => Some(Refused::Malformed),
-            Some(errno) => Refused::from_errno(errno),
+            Some(errno::EIO) => Some(Refused::Down),
+            Some(errno::EINVAL) => Some(Refused::Malformed),
+            Some(number) => Refused::from_errno(number),
             None => None,
         };
         match refused {
@@ -313,23 +314,23 @@ fn text(raw: &[u8; sys::NAME_SIZE]) -> String {
     String::from_utf8_lossy(raw.get(..end).unwrap_or(raw)).to_string()
 }
 
-fn open_hint(errno: Option<i32>) -> Option<&'static str> {
-    match errno? {
-        libc::EACCES | libc::EPERM => {
+fn open_hint(number: Option<i32>) -> Option<&'static str> {
+    match number? {
+        errno::EACCES | errno::EPERM => {
             Some("run as root, or give the user access to the device, or pass an open fd")
         }
-        libc::ENOENT => Some("load the tun module, or make the node: mknod /dev/net/tun c 10 200"),
-        libc::ENODEV | libc::ENXIO => Some("this kernel has no TUN/TAP driver"),
+        errno::ENOENT => Some("load the tun module, or make the node: mknod /dev/net/tun c 10 200"),
+        errno::ENODEV | errno::ENXIO => Some("this kernel has no TUN/TAP driver"),
         _ => None,
     }
 }
 
-fn attach_hint(errno: Option<i32>) -> Option<&'static str> {
-    match errno? {
-        libc::EPERM | libc::EACCES => Some("CAP_NET_ADMIN is needed over this network namespace"),
-        libc::EBUSY => Some("another program holds it"),
-        libc::EINVAL => Some("a device of this name exists and is not a single-queue TAP"),
-        libc::EEXIST => Some("a device of this name exists"),
+fn attach_hint(number: Option<i32>) -> Option<&'static str> {
+    match number? {
+        errno::EPERM | errno::EACCES => Some("CAP_NET_ADMIN is needed over this network namespace"),
+        errno::EBUSY => Some("another program holds it"),
+        errno::EINVAL => Some("a device of this name exists and is not a single-queue TAP"),
+        errno::EEXIST => Some("a device of this name exists"),
         _ => None,
     }
 }
@@ -370,7 +371,7 @@ mod tests {
     fn a_descriptor_that_is_no_tap_is_refused() {
         let file = File::open("/dev/null").unwrap();
         let error = Tap::from_fd(file.into(), Some(1500)).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::ENOTTY));
+        assert_eq!(error.errno(), Some(errno::ENOTTY));
         assert!(
             error.to_string().starts_with("cannot take over as a TAP the descriptor: ENOTTY; "),
             "{error}"
@@ -449,10 +450,10 @@ mod tests {
 
     #[test]
     fn hints_by_errno() {
-        assert!(open_hint(Some(libc::EACCES)).is_some_and(|h| h.contains("pass an open fd")));
-        assert!(open_hint(Some(libc::ENOENT)).is_some_and(|h| h.contains("mknod")));
-        assert!(attach_hint(Some(libc::EPERM)).is_some_and(|h| h.contains("CAP_NET_ADMIN")));
-        assert_eq!(open_hint(Some(libc::EMFILE)), None);
+        assert!(open_hint(Some(errno::EACCES)).is_some_and(|h| h.contains("pass an open fd")));
+        assert!(open_hint(Some(errno::ENOENT)).is_some_and(|h| h.contains("mknod")));
+        assert!(attach_hint(Some(errno::EPERM)).is_some_and(|h| h.contains("CAP_NET_ADMIN")));
+        assert_eq!(open_hint(Some(errno::EMFILE)), None);
         assert_eq!(attach_hint(None), None);
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Sent;
 use super::error::{Error, Refused};
-use super::sys::{self, IntOption};
+use super::sys::{self, IntOption, errno};
 
 /// Errors that one [`Underlay::recv`] reads over before it gives way to the other descriptors.
 const SKIP_LIMIT: usize = 64;
@@ -98,7 +98,7 @@ impl Underlay {
         };
         let kind = sys::get_option(fd, IntOption::SOCKET_TYPE).map_err(failed("read the type of"))?;
         let protocol = sys::get_option(fd, IntOption::PROTOCOL).map_err(failed("read the protocol of"))?;
-        if (kind, protocol) != (libc::SOCK_DGRAM, libc::IPPROTO_UDP) {
+        if (kind, protocol) != (sys::SOCK_DGRAM, sys::IPPROTO_UDP) {
             return Err(Error::refused("use as an underlay", name, "it is not a UDP socket"));
         }
         if local.is_ipv6()
@@ -166,8 +166,8 @@ impl Underlay {
                 Err(error) => error,
             };
             match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                Some(errno) => match Refused::from_errno(errno) {
+                Some(errno::EINTR) => {}
+                Some(number) => match Refused::from_errno(number) {
                     Some(Refused::WouldBlock) => return Ok(None),
                     Some(_) => self.counters.icmp_errors = self.counters.icmp_errors.wrapping_add(1),
                     None => return Err(Error::new("receive on", self.local.to_string(), error)),
@@ -189,8 +189,8 @@ impl Underlay {
                 Err(error) => error,
             };
             return match error.raw_os_error() {
-                Some(libc::EINTR) => continue,
-                Some(errno) => match Refused::from_errno(errno) {
+                Some(errno::EINTR) => continue,
+                Some(number) => match Refused::from_errno(number) {
                     Some(refused) => Ok(Sent::Refused(refused)),
                     None => Err(Error::new("send to", to.to_string(), error)),
                 },
@@ -223,13 +223,13 @@ fn raise(fd: BorrowedFd<'_>, force: IntOption, plain: IntOption, octets: u32) ->
     Ok(u32::try_from(sys::get_option(fd, plain)?).unwrap_or(0))
 }
 
-fn bind_hint(errno: Option<i32>) -> Option<&'static str> {
-    match errno? {
-        libc::EADDRINUSE => {
+fn bind_hint(number: Option<i32>) -> Option<&'static str> {
+    match number? {
+        errno::EADDRINUSE => {
             Some("another program, or a kernel vxlan device in this network namespace, has the port")
         }
-        libc::EADDRNOTAVAIL => Some("the address is not on any interface of this network namespace"),
-        libc::EACCES => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
+        errno::EADDRNOTAVAIL => Some("the address is not on any interface of this network namespace"),
+        errno::EACCES => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
         _ => None,
     }
 }

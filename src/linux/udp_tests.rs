@@ -89,7 +89,7 @@ fn an_address_that_is_taken_or_not_here() {
     let want = alloc::format!("cannot bind UDP {}: EADDRINUSE; another program", a.local_addr());
     assert!(error.to_string().starts_with(&want), "{error}");
     let error = Underlay::bind("192.0.2.1:0".parse().unwrap(), &UnderlayConfig::default()).unwrap_err();
-    assert_eq!(error.errno(), Some(libc::EADDRNOTAVAIL));
+    assert_eq!(error.errno(), Some(errno::EADDRNOTAVAIL));
 }
 
 #[test]

@@ -133,6 +133,7 @@ fn parse_link(reply: &Reply) -> Option<Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::sys::errno;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -182,7 +183,7 @@ mod tests {
         assert!(lo.mtu > 0);
         assert!(route.links().unwrap().contains(&lo));
         let error = route.link("no-such-link").unwrap_err();
-        assert_eq!(error.errno(), Some(libc::ENODEV));
+        assert_eq!(error.errno(), Some(errno::ENODEV));
         assert_eq!(error.to_string(), "cannot look up interface no-such-link: ENODEV");
     }
 
@@ -191,7 +192,7 @@ mod tests {
         let mut route = Route::open().unwrap();
         let error = route.set_mtu(0x7fff_fff0, 1400).unwrap_err();
         // Unprivileged callers are turned away before the interface is looked for.
-        assert!(matches!(error.errno(), Some(libc::ENODEV | libc::EPERM)), "{error}");
+        assert!(matches!(error.errno(), Some(errno::ENODEV | errno::EPERM)), "{error}");
         assert_eq!(error.operation(), "set the MTU of");
     }
 }

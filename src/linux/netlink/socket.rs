@@ -14,7 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::super::error::Error;
-use super::super::sys::PollFds;
+use super::super::sys::{self, PollFds, errno};
 
 /// What one `recv` may give; the kernel never sends more than 32 KiB in one piece.
 const BUFFER_LEN: usize = 64 << 10;
@@ -106,7 +106,7 @@ impl Socket {
                 Err(e) => return Err(failure(operation, object, e)),
             }
         }
-        Err(failure(operation, object, io::Error::from_raw_os_error(libc::EINTR)))
+        Err(failure(operation, object, io::Error::from_raw_os_error(errno::EINTR)))
     }
 
     /// The replies, and whether the kernel marked them as interrupted by a change.
@@ -142,16 +142,18 @@ impl Socket {
                     NetlinkPayload::Done(_) => return Ok((replies, interrupted)),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     NetlinkPayload::Error(_) => return Ok((replies, interrupted)),
-                    NetlinkPayload::Overrun(_) => return Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+                    NetlinkPayload::Overrun(_) => return Err(io::Error::from_raw_os_error(errno::ENOBUFS)),
                     NetlinkPayload::InnerMessage(reply) if replies.len() < MESSAGE_LIMIT => {
                         replies.push(reply)
                     }
-                    NetlinkPayload::InnerMessage(_) => return Err(io::Error::from_raw_os_error(libc::E2BIG)),
+                    NetlinkPayload::InnerMessage(_) => {
+                        return Err(io::Error::from_raw_os_error(errno::E2BIG));
+                    }
                     _ => {}
                 }
             }
         }
-        Err(io::Error::from_raw_os_error(libc::E2BIG))
+        Err(io::Error::from_raw_os_error(errno::E2BIG))
     }
 
     /// One piece from the kernel; what other processes send is passed over.
@@ -160,11 +162,13 @@ impl Socket {
             self.poll.clear();
             self.poll.push(self.socket.as_fd(), false);
             if self.poll.wait(Some(TIMEOUT))? == 0 {
-                return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+                return Err(io::Error::from_raw_os_error(errno::ETIMEDOUT));
             }
-            let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+            let flags = sys::MSG_DONTWAIT | sys::MSG_TRUNC;
             match self.socket.recv_from(&mut self.buffer.as_mut_slice(), flags) {
-                Ok((len, _)) if len > BUFFER_LEN => return Err(io::Error::from_raw_os_error(libc::EMSGSIZE)),
+                Ok((len, _)) if len > BUFFER_LEN => {
+                    return Err(io::Error::from_raw_os_error(errno::EMSGSIZE));
+                }
                 Ok((len, from)) if from.port_number() == 0 => return Ok(len),
                 Ok(_) => {}
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
@@ -180,7 +184,7 @@ fn broken() -> io::Error {
 
 fn failure(operation: &'static str, object: &str, error: io::Error) -> Error {
     let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => Some("CAP_NET_ADMIN is needed over this network namespace"),
+        Some(errno::EPERM) => Some("CAP_NET_ADMIN is needed over this network namespace"),
         _ => None,
     };
     Error::new(operation, object, error).hint(hint)
