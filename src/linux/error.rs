@@ -5,6 +5,7 @@ use core::fmt;
 use std::io;
 
 use super::sys::{self, errno};
+use crate::error::DropReason;
 
 /// A system call that failed: what was tried, on what, the errno, and what would help.
 ///
@@ -115,6 +116,17 @@ impl Refused {
     }
 }
 
+impl From<Refused> for DropReason {
+    /// The reason under which an engine counts the loss.
+    fn from(refused: Refused) -> DropReason {
+        match refused {
+            Refused::WouldBlock | Refused::NoBuffers => DropReason::TxQueueFull,
+            Refused::TooBig => DropReason::MtuExceeded,
+            Refused::Unreachable | Refused::Down | Refused::Malformed => DropReason::TxFailed,
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -169,6 +181,9 @@ mod tests {
         ];
         for (errno, want) in cases {
             assert_eq!(Refused::from_errno(errno), want, "errno {errno}");
+            if let Some(refused) = want {
+                assert!((48..96).contains(&DropReason::from(refused).number()));
+            }
         }
     }
 }

@@ -68,8 +68,14 @@ fn interface_request(name: &[u8; NAME_SIZE], flags: c_short) -> libc::ifreq {
     request
 }
 
+/// `c_char` is signed on some architectures and not on others.
+fn octet(c: core::ffi::c_char) -> u8 {
+    let [octet] = c.to_ne_bytes();
+    octet
+}
+
 fn name_of(request: &libc::ifreq) -> [u8; NAME_SIZE] {
-    request.ifr_name.map(|c| c as u8)
+    request.ifr_name.map(octet)
 }
 
 /// Attaches the open clone device `fd` to the device `name` (`TUNSETIFF`); answers with the name
@@ -103,7 +109,7 @@ pub(super) fn tun_mac(fd: BorrowedFd<'_>) -> io::Result<[u8; 6]> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFHWADDR as libc::Ioctl, &raw mut request) })?;
     // SAFETY: the whole union was initialised with zeroes, and every bit pattern is a valid sockaddr.
     let [a, b, c, d, e, f, ..] = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
-    Ok([a, b, c, d, e, f].map(|octet| octet as u8))
+    Ok([a, b, c, d, e, f].map(octet))
 }
 
 /// Which offloads the kernel may leave to the reader of the TAP (`TUNSETOFFLOAD`).
