@@ -74,17 +74,14 @@ pub struct Frame<'b> {
     pub(crate) ecn: u8,
 }
 
-impl<'b> Frame<'b> {
-    /// The packet in `buffer[range]`.
-    pub fn new(buffer: &'b mut [u8], range: Range<usize>) -> Result<Frame<'b>, FrameError> {
-        let (start, end) = (range.start, range.end);
-        if start > end || end > buffer.len() {
-            return Err(FrameError::Range { start, end, buffer: buffer.len() });
-        }
-        Ok(Frame {
-            buffer,
-            start,
-            end,
+impl Default for Frame<'_> {
+    /// An empty packet without a buffer: a place that is not used, in an array of frames.
+    #[inline]
+    fn default() -> Self {
+        Frame {
+            buffer: &mut [],
+            start: 0,
+            end: 0,
             segment_len: 0,
             group: None,
             source: None,
@@ -93,7 +90,19 @@ impl<'b> Frame<'b> {
             ingress: Ingress::Unset,
             flow_hash: 0,
             ecn: 0,
-        })
+        }
+    }
+}
+
+impl<'b> Frame<'b> {
+    /// The packet in `buffer[range]`.
+    #[inline]
+    pub fn new(buffer: &'b mut [u8], range: Range<usize>) -> Result<Frame<'b>, FrameError> {
+        let (start, end) = (range.start, range.end);
+        if start > end || end > buffer.len() {
+            return Err(FrameError::Range { start, end, buffer: buffer.len() });
+        }
+        Ok(Frame { buffer, start, end, ..Frame::default() })
     }
 
     /// The same frame, received from this underlay address. A backend whose outer shape is

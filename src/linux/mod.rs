@@ -1,5 +1,5 @@
 //! The Linux backend: TAP devices for the pods, UDP sockets for the underlay, and the rtnetlink
-//! that they need.
+//! that they need; and [`Driver`], which joins them to an engine.
 //!
 //! Everything here is non-blocking and shaped for one thread with a readiness loop: [`Poll`] over any
 //! number of [`Tap`]s and [`Underlay`]s, then read each ready one until it answers `None`. A packet
@@ -11,6 +11,7 @@
 //!
 //! The `unsafe` code is all in one file, `sys.rs`; the netlink message types stay private.
 
+mod driver;
 mod error;
 mod link;
 mod netlink;
@@ -20,6 +21,7 @@ mod sys;
 mod tap;
 mod udp;
 
+pub use self::driver::{Driver, DriverCounters, Turn};
 pub use self::error::{Error, Refused};
 pub use self::link::{Link, Links};
 pub use self::offload::{Oversize, VirtioNetHeader};

@@ -201,7 +201,7 @@ impl Tap {
                 Ok(len) => len.saturating_sub(if self.virtio { VirtioNetHeader::LEN } else { 0 }),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::new("read from", self.name.as_str(), e)),
+                Err(e) => return Err(gone(Error::new("read from", self.name.as_str(), e))),
             };
             let Some(frame) = buf.get_mut(..len) else {
                 self.counters.truncated = self.counters.truncated.wrapping_add(1);
@@ -261,7 +261,7 @@ impl Tap {
         };
         match refused {
             Some(refused) => Ok(Sent::Refused(refused)),
-            None => Err(Error::new("write to", self.name.as_str(), error)),
+            None => Err(gone(Error::new("write to", self.name.as_str(), error))),
         }
     }
 }
@@ -325,6 +325,11 @@ fn open_hint(number: Option<i32>) -> Option<&'static str> {
     }
 }
 
+fn gone(error: Error) -> Error {
+    let hint = (error.errno() == Some(errno::EBADFD)).then_some("the device was removed");
+    error.hint(hint)
+}
+
 fn attach_hint(number: Option<i32>) -> Option<&'static str> {
     match number? {
         errno::EPERM | errno::EACCES => Some("CAP_NET_ADMIN is needed over this network namespace"),
@@ -336,7 +341,7 @@ fn attach_hint(number: Option<i32>) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::net::UnixDatagram;
 
@@ -379,7 +384,7 @@ mod tests {
     }
 
     /// A TAP whose other end is a socket, and that socket.
-    fn fake(virtio: bool) -> (Tap, UnixDatagram) {
+    pub(in crate::linux) fn fake(virtio: bool) -> (Tap, UnixDatagram) {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();

@@ -180,6 +180,9 @@ impl Underlay {
 
     /// Sends the parts (at most 4, say the VXLAN header and the inner frame) as one datagram.
     ///
+    /// An address that this socket cannot send to at all (link-local without a zone, or the socket's own
+    /// address was taken off its interface) is [`Refused::Unreachable`]: it says nothing about others.
+    ///
     /// `ecn` of `Some` sets the ECN field of the outer header, 0 to 3, with DSCP 0; `None` leaves TOS
     /// or traffic class as the socket has it.
     pub fn send(&mut self, parts: &[&[u8]], to: SocketAddr, ecn: Option<u8>) -> Result<Sent, Error> {
@@ -190,6 +193,7 @@ impl Underlay {
             };
             return match error.raw_os_error() {
                 Some(errno::EINTR) => continue,
+                Some(errno::EINVAL | errno::EADDRNOTAVAIL) => Ok(Sent::Refused(Refused::Unreachable)),
                 Some(number) => match Refused::from_errno(number) {
                     Some(refused) => Ok(Sent::Refused(refused)),
                     None => Err(Error::new("send to", to.to_string(), error)),
