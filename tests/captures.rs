@@ -73,7 +73,7 @@ const DIFFERENCES: &[(&str, u64, Option<&str>)] = &[
     ("tcpdump-bigtcp-ipv6-vxlan-ipv4.pcap", 1, Some(r#"{"n":1,"outer_src":"2604:1380:4091:ce00::d","outer_dst":"2604:1380:4091:ce00::b","udp_src":52238,"udp_dst":4789,"vni":5001,"flags":8,"group":null,"inner_dst":"76:bd:91:4a:21:f9","inner_src":"fe:36:a5:67:e0:ac","ethertype":2048,"vlan":null,"src":"192.168.1.1","dst":"192.168.1.2","proto":6}"#)),
     ("tcpdump-bigtcp-ipv6-vxlan-ipv6.pcap", 1, Some(r#"{"n":1,"outer_src":"2604:1380:4091:ce00::d","outer_dst":"2604:1380:4091:ce00::b","udp_src":37059,"udp_dst":4789,"vni":5001,"flags":8,"group":null,"inner_dst":"76:bd:91:4a:21:f9","inner_src":"fe:36:a5:67:e0:ac","ethertype":34525,"vlan":null,"src":"fd00::1","dst":"fd00::2","proto":6}"#)),
     // Not VXLAN, but to port 8472, and cut off by the capture's length limit.
-    ("tcpdump-esp_truncated.pcap", 1, Some(r#"{"n":1,"drop":"truncated","layer":"ipv4","offset":16}"#)),
+    ("tcpdump-esp_truncated.pcap", 1, Some(r#"{"n":1,"drop":"outer_fragment","layer":"ipv4","offset":20}"#)),
     // tshark takes the source port for VXLAN's as well; a VTEP receives on the destination port.
     ("made.pcap", 30, None),
     // tshark shows what is there although the I flag says that there is no VNI.
@@ -228,26 +228,57 @@ fn number_of(line: &str) -> usize {
     line.trim_start_matches("{\"n\":").split(',').next().unwrap().parse().unwrap()
 }
 
-/// A capture's length limit cuts packets: where the port can be seen, the drop says where.
+/// A capture's length limit cuts packets, and the file tells how long they were: the headers that
+/// are there are read, and where one is cut the drop says which.
 #[test]
-fn cut_packets_are_truncated_drops() {
+fn a_cut_packet_is_read_as_far_as_its_headers_go() {
+    let frame = &made().0[0];
+    const PORT_END: usize = 14 + 20 + 4;
+    const INNER: usize = 14 + 20 + 8 + 8;
+    let whole = format::pcap(Order::Little, 0xa1b2_c3d4, 1, std::slice::from_ref(frame));
+    let (_, read, _) = inspect_bytes("whole", &whole, &["--json"]);
+    assert!(read.contains("\"vni\""), "{read}");
+    for len in 1..frame.len() {
+        let interface = Block::Interface { link: 1, snaplen: len as u32 };
+        // A simple packet tells its length on the wire; the interface tells the limit.
+        let simple = Block::Simple { bytes: &frame[..len], len: frame.len() };
+        let file = format::pcapng(Order::Big, &[Block::Section, interface, simple]);
+        let (code, out, err) = inspect_bytes("snapped", &file, &["--json"]);
+        let cut_at = |layer| format!("{{\"n\":1,\"drop\":\"truncated\",\"layer\":\"{layer}\",\"offset\":");
+        let expected = match len {
+            0..PORT_END => String::new(),
+            // Nothing is read of the UDP checksum, the last two octets of the header.
+            PORT_END..40 => cut_at("udp"),
+            40..INNER => cut_at("vxlan"),
+            // The frame has a VLAN tag.
+            INNER..68 => cut_at("inner_ethernet"),
+            _ if out == read => read.clone(),
+            _ => cut_at("inner_ipv4"),
+        };
+        assert!(
+            code == 0 && out.starts_with(&expected) && out.is_empty() == expected.is_empty(),
+            "{len} octets: {out}{err}"
+        );
+        // Everything is read from where the last header ends: IPv4 and eight octets of ICMP or UDP.
+        assert!(len < INNER + 18 + 20 + 8 || out == read, "{len} octets: {out}");
+    }
+}
+
+/// A file that says nothing of a longer packet holds a short one: the drop says where.
+#[test]
+fn short_packets_are_truncated_drops() {
     let frame = &made().0[0];
     const PORT_END: usize = 14 + 20 + 4;
     for len in 0..frame.len() {
         let cut = frame[..len].to_vec();
         let interface = Block::Interface { link: 1, snaplen: len as u32 };
-        let mut files = vec![
+        let files = [
             format::pcap(Order::Little, 0xa1b2_c3d4, 1, std::slice::from_ref(&cut)),
             format::pcapng(
                 Order::Little,
                 &[Block::Section, interface, Block::Enhanced { interface: 0, bytes: &cut }],
             ),
         ];
-        if len > 0 {
-            // A simple packet tells only its length on the wire; the interface tells the limit.
-            let simple = Block::Simple { bytes: &cut, len: frame.len() };
-            files.push(format::pcapng(Order::Big, &[Block::Section, interface, simple]));
-        }
         let expected = match len {
             ..PORT_END => "",
             _ => "{\"n\":1,\"drop\":\"truncated\",\"layer\":\"ipv4\",\"offset\":16}\n",
@@ -476,13 +507,13 @@ proptest! {
                 *o = octet;
             }
         }
-        match decode::decode(link.number(), &packet, &[4789, 8472]) {
+        match decode::decode(link.number(), &packet, packet.len() as u32, &[4789, 8472]) {
             decode::Decoded::Drop(e) => {
                 prop_assert!(e.offset() <= packet.len());
                 prop_assert!(e.reason() != DropReason::NotTunnelPort);
                 prop_assert!(e.layer() != Layer::Arp);
             }
-            decode::Decoded::Frame(outer, _) => prop_assert!([4789, 8472].contains(&outer.udp_dst)),
+            decode::Decoded::Frame(outer, ..) => prop_assert!([4789, 8472].contains(&outer.udp_dst)),
             decode::Decoded::Other => {}
             decode::Decoded::UnknownLink => prop_assert!(false, "a link type that is read"),
         }

@@ -16,6 +16,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) link: u16,
     /// What was captured of it.
     pub(crate) bytes: &'a [u8],
+    /// Octets that the packet had on the wire; more than `bytes` where the capture cut it.
+    pub(crate) wire_len: u32,
 }
 
 /// Why reading stopped before the end.
@@ -175,7 +177,7 @@ impl<R: Read> Capture<R> {
                 if self.record.len() < header_len {
                     return damaged(start, "the file ends inside a packet's header");
                 }
-                let len = order.u32(&self.record, 8);
+                let (len, wire_len) = (order.u32(&self.record, 8), order.u32(&self.record, 12));
                 if len > MAX_RECORD {
                     return damaged(start, format!("a packet of {len} octets"));
                 }
@@ -185,7 +187,7 @@ impl<R: Read> Capture<R> {
                     let have = self.record.len();
                     return damaged(start, format!("the file ends after {have} of a packet's {len} octets"));
                 }
-                Ok(Some(Packet { link, bytes: &self.record }))
+                Ok(Some(Packet { link, bytes: &self.record, wire_len }))
             }
             Format::Pcapng { .. } => self.next_block(),
         }
@@ -289,11 +291,13 @@ impl<R: Read> Capture<R> {
     /// The packet of the block in the record.
     fn packet(&self, start: u64, order: Order, kind: u32) -> Result<Packet<'_>> {
         let block = &self.record;
-        let (interface, len, at) = match kind {
-            ENHANCED_PACKET => (order.u32(block, 8), order.u32(block, 20), 28),
-            OBSOLETE_PACKET => (u32::from(order.u16(block, 8)), order.u32(block, 20), 28),
+        let (interface, len, wire_len, at) = match kind {
+            ENHANCED_PACKET => (order.u32(block, 8), order.u32(block, 20), order.u32(block, 24), 28),
+            OBSOLETE_PACKET => {
+                (u32::from(order.u16(block, 8)), order.u32(block, 20), order.u32(block, 24), 28)
+            }
             // A simple packet is the first interface's, and says only how long it was on the wire.
-            _ => (0, order.u32(block, 8), 12),
+            _ => (0, order.u32(block, 8), order.u32(block, 8), 12),
         };
         let Format::Pcapng { interfaces, .. } = &self.format else {
             return damaged(start, "a block outside of pcapng");
@@ -309,7 +313,7 @@ impl<R: Read> Capture<R> {
             _ => len as usize,
         };
         match room.get(..len) {
-            Some(bytes) => Ok(Packet { link: on.link, bytes }),
+            Some(bytes) => Ok(Packet { link: on.link, bytes, wire_len }),
             None => damaged(start, format!("a packet of {len} octets in a block with {}", room.len())),
         }
     }

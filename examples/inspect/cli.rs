@@ -106,7 +106,7 @@ fn read(
             Ok(None) => return Ok(Ok(())),
             Err(e) => return Ok(Err(e)),
         };
-        let decoded: Decoded = decode(packet.link, packet.bytes, &args.ports);
+        let decoded: Decoded = decode(packet.link, packet.bytes, packet.wire_len, &args.ports);
         totals.count(packet.link, &decoded);
         match args.json {
             true => report::json(out, totals.packets, &decoded)?,

@@ -1,11 +1,11 @@
 //! One captured packet, decoded by overlane's own parsers.
 
-use overlane::error::ParseError;
+use overlane::error::{DropReason, Layer, ParseError};
 use overlane::wire::ethernet::ethertype;
 use overlane::wire::inner::{Inner, Network};
 use overlane::wire::ipv4::protocol;
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
-use overlane::wire::vxlan::VxlanPolicy;
+use overlane::wire::vxlan::{self, VxlanPolicy};
 
 /// Link types (LINKTYPE_ values, and DLT_RAW as some systems number it in files).
 mod link {
@@ -19,9 +19,10 @@ mod link {
 
 /// What a packet is.
 #[allow(clippy::large_enum_variant)]
+#[derive(PartialEq)]
 pub(crate) enum Decoded {
-    /// A frame in VXLAN.
-    Frame(Outer, Inner),
+    /// A frame in VXLAN, and where the packet starts to which the ranges in `Outer` belong.
+    Frame(Outer, Inner, usize),
     /// To a VXLAN port, and unreadable. Offsets count from the start of the captured packet.
     Drop(ParseError),
     /// To no VXLAN port, or to none that can be told.
@@ -30,8 +31,67 @@ pub(crate) enum Decoded {
     UnknownLink,
 }
 
+/// The longest packet that a cut one is taken to have been: an IP packet and its link's header.
+const MAX_PACKET: usize = 65_535 + 64;
+
 /// Decodes `packet`, captured on a link of type `link`; `ports` are those that carry VXLAN.
-pub(crate) fn decode(link: u16, packet: &[u8], ports: &[u16]) -> Decoded {
+///
+/// On the wire it had `wire_len` octets. Where the capture kept fewer, the headers that it kept are
+/// read, and a packet cut inside a header is a drop there.
+pub(crate) fn decode(link: u16, packet: &[u8], wire_len: u32, ports: &[u16]) -> Decoded {
+    let wire_len = (wire_len as usize).min(MAX_PACKET);
+    // Which port it goes to must be seen, not filled in.
+    if wire_len <= packet.len() || matches!(decode_whole(link, packet, ports), Decoded::Other) {
+        return decode_whole(link, packet, ports);
+    }
+    // The parsers hold the lengths in headers against the octets that are there, so those that the
+    // capture left out are filled in, in two ways: what both fillings agree on was read out of the
+    // octets that it kept.
+    let mut filled = packet.to_vec();
+    filled.resize(wire_len, 0);
+    let zeros = decode_whole(link, &filled, ports);
+    filled.truncate(packet.len());
+    filled.resize(wire_len, 0xff);
+    match (zeros, decode_whole(link, &filled, ports)) {
+        (zeros, ones) if zeros == ones && !zeros.blames_beyond(packet.len()) => zeros,
+        (zeros, ones) => {
+            let cuts = [zeros, ones].map(|d| d.cut(packet.len()));
+            match cuts.into_iter().flatten().min_by_key(|cut| cut.offset()) {
+                Some(cut) => Decoded::Drop(cut),
+                None => Decoded::Other,
+            }
+        }
+    }
+}
+
+impl Decoded {
+    /// Whether it finds fault with octets that the capture did not keep.
+    fn blames_beyond(&self, kept: usize) -> bool {
+        matches!(self, Decoded::Drop(e) if e.offset() >= kept)
+    }
+
+    /// Where a packet that reads so, for octets that the capture did not keep, is cut.
+    fn cut(&self, kept: usize) -> Option<ParseError> {
+        let truncated = |layer, at| Some(ParseError::new(layer, DropReason::Truncated, at));
+        match self {
+            Decoded::Drop(e) => truncated(e.layer(), e.offset()),
+            Decoded::Frame(outer, inner, base) => {
+                let ethernet = base + outer.payload.start;
+                let network = ethernet + usize::from(inner.ethernet.payload_offset);
+                match inner.network {
+                    _ if ethernet > kept => truncated(Layer::Vxlan, ethernet - vxlan::HEADER_LEN),
+                    _ if network > kept => truncated(Layer::InnerEthernet, ethernet),
+                    Network::Arp(_) => truncated(Layer::InnerArp, network),
+                    Network::Ipv6(..) => truncated(Layer::InnerIpv6, network),
+                    _ => truncated(Layer::InnerIpv4, network),
+                }
+            }
+            Decoded::Other | Decoded::UnknownLink => None,
+        }
+    }
+}
+
+fn decode_whole(link: u16, packet: &[u8], ports: &[u16]) -> Decoded {
     let (shape, base) = match link {
         link::ETHERNET => (Shape::Ethernet, 0),
         // The 16 octets of this header end as those of Ethernet do, with an EtherType. So from the
@@ -67,7 +127,7 @@ pub(crate) fn decode(link: u16, packet: &[u8], ports: &[u16]) -> Decoded {
     let at = base + outer.payload.start;
     match Inner::classify(bytes.get(outer.payload.clone()).unwrap_or(&[])) {
         Ok(Inner { network: Network::Malformed(e), .. }) | Err(e) => Decoded::Drop(e.within(at)),
-        Ok(inner) => Decoded::Frame(outer, inner),
+        Ok(inner) => Decoded::Frame(outer, inner, base),
     }
 }
 

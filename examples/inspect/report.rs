@@ -20,7 +20,7 @@ const ETHERTYPE_MIN: u16 = 1536;
 /// Writes packet number `n` as one line of JSON, or nothing if it goes to no VXLAN port.
 pub(crate) fn json(out: &mut dyn Write, n: u64, decoded: &Decoded) -> io::Result<()> {
     match decoded {
-        Decoded::Frame(outer, inner) => {
+        Decoded::Frame(outer, inner, _) => {
             let ethernet = &inner.ethernet;
             let (src, dst) = inner.addrs().unzip();
             writeln!(
@@ -67,7 +67,7 @@ fn number(n: Option<impl Display>) -> String {
 /// Writes packet number `n` as one line of text, or nothing if it goes to no VXLAN port.
 pub(crate) fn line(out: &mut dyn Write, n: u64, decoded: &Decoded) -> io::Result<()> {
     match decoded {
-        Decoded::Frame(outer, inner) => {
+        Decoded::Frame(outer, inner, _) => {
             write!(out, "{n:>6}  {}", tunnel(outer))?;
             writeln!(out, "  {}", frame(inner))
         }
@@ -154,7 +154,7 @@ impl Totals {
     pub(crate) fn count(&mut self, link: u16, decoded: &Decoded) {
         self.packets += 1;
         match decoded {
-            Decoded::Frame(outer, _) => {
+            Decoded::Frame(outer, ..) => {
                 self.frames += 1;
                 self.vnis.insert(outer.vxlan.vni.get());
             }

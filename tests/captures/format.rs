@@ -30,7 +30,7 @@ pub(crate) fn pcap(order: Order, magic: u32, link: u16, packets: &[Vec<u8>]) -> 
     file.extend([0, 0, 65535, u32::from(link)].map(|n| order.u32(n)).concat());
     for packet in packets {
         let len = packet.len() as u32;
-        file.extend([1, 2, len, len + 1000].map(|n| order.u32(n)).concat());
+        file.extend([1, 2, len, len].map(|n| order.u32(n)).concat());
         if magic == 0xa1b2_cd34 {
             file.extend([0xee; 8]); // interface index, protocol, packet type
         }
