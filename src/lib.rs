@@ -10,6 +10,7 @@
 //! - [`wire`]: bytes to headers and back. No state.
 //! - [`table`]: state that knows no packets.
 //! - [`engine`]: joins the two; frames in, verdicts out.
+//! - `smoltcp` (feature `smoltcp`): a pod inside the process, on an engine port.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(feature = "linux"), forbid(unsafe_code))]
 #![cfg_attr(feature = "linux", deny(unsafe_code))]
@@ -24,6 +25,8 @@ pub mod engine;
 pub mod error;
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub mod linux;
+#[cfg(feature = "smoltcp")]
+pub mod smoltcp;
 pub mod table;
 pub mod time;
 pub mod wire;
