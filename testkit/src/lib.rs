@@ -16,6 +16,7 @@ pub mod ethtool;
 mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;
+#[cfg(target_os = "linux")]
 pub mod pcapng;
 #[cfg(target_os = "linux")]
 pub mod probe;
