@@ -159,6 +159,11 @@ impl Driver {
         &mut self.engine
     }
 
+    /// Ends the driver: closes its devices and sockets, and gives the engine back.
+    pub fn into_engine(self) -> Engine<Heap> {
+        self.engine
+    }
+
     /// Carries out a command; see [`Engine::apply`].
     ///
     /// # Errors
