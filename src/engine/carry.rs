@@ -9,7 +9,7 @@ use super::tables::Tables;
 use crate::addr::{PortId, VtepId};
 use crate::error::{DropReason, PortError};
 use crate::time::Instant;
-use crate::wire::inner;
+use crate::wire::inner::{self, Inner};
 use crate::wire::template::{Fields, Header, Template};
 use crate::wire::{ecn, ethernet, ipv4, ipv6};
 
@@ -126,8 +126,8 @@ impl<S: Storage> Tables<S> {
                 c.traffic.rx(len);
             }
             if !matches!(d.verdict, Verdict::Punt(_)) {
-                if let Some((inner, field)) = &d.mark {
-                    ecn::set(frame.bytes_mut(), inner, *field);
+                if let Some(field) = d.mark {
+                    mark(frame.bytes_mut(), field);
                 }
                 rewrite(frame.bytes_mut(), d.rewrite);
             }
@@ -297,6 +297,14 @@ fn rewrite(frame: &mut [u8], routed: Option<Rewrite>) {
         } else {
             ipv4::decrement_ttl(ip);
         }
+    }
+}
+
+/// Writes the ECN field of the inner IP header.
+#[inline(never)]
+fn mark(frame: &mut [u8], field: u8) {
+    if let Ok(inner) = Inner::classify(frame) {
+        ecn::set(frame, &inner, field);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing here changes a table, a counter or a packet. The data path carries a decision out; the
 //! explanation prints the same steps.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::ops::Range;
 
 use super::context::{Note, Seen};
@@ -21,7 +21,7 @@ use crate::table::vtep::Vtep;
 use crate::time::Instant;
 use crate::wire::ecn::{self, Ecn};
 use crate::wire::ethernet::EthernetHeader;
-use crate::wire::inner::{Inner, Network};
+use crate::wire::inner::{Flow, Inner, Network};
 use crate::wire::outer::{self, Outer, Shape};
 use crate::wire::reply;
 use crate::wire::template::Template;
@@ -56,7 +56,7 @@ pub(crate) struct Decision {
     /// Decapsulation: where the inner frame lies.
     pub(crate) payload: Range<usize>,
     /// Decapsulation: the ECN field to write into the inner IP header.
-    pub(crate) mark: Option<(Inner, u8)>,
+    pub(crate) mark: Option<u8>,
 }
 
 impl Decision {
@@ -119,30 +119,22 @@ impl<S: Storage> Tables<S> {
             return d;
         };
         d.group = config.group_policy.map(|id| GroupPolicy { id, ..GroupPolicy::default() });
-        let inner = match Inner::classify(frame) {
-            Ok(inner) => inner,
-            Err(e) => {
-                trace.step(|| Step::Unreadable(e));
-                d.verdict = Verdict::Drop(e.reason());
-                return d;
-            }
+        let seen = Seen::Port(port_id);
+        let way = match config.mode {
+            Mode::Bridged => match Flow::of(frame, 0) {
+                Ok(flow) => {
+                    trace.step(|| Step::ethernet(frame, 0));
+                    (d.flow_hash, d.ecn) = (flow.hash, ecn::encapsulate(flow.ecn));
+                    let learn = config.learning && port.config.learning;
+                    self.bridge(now, vni, config, (flow.dst, flow.src), seen, learn, &mut d, trace)
+                }
+                Err(e) => {
+                    trace.step(|| Step::Unreadable(e));
+                    e.reason().into()
+                }
+            },
+            Mode::Routed { router_mac } => self.route(index, config, router_mac, frame, seen, &mut d, trace),
         };
-        trace.step(|| Step::Ethernet(inner.ethernet));
-        d.flow_hash = inner.flow_hash(0);
-        d.ecn = ecn::encapsulate(inner.ecn().unwrap_or(0));
-        let way = self.way(
-            now,
-            vni,
-            index,
-            config,
-            &inner.ethernet,
-            Some(&inner),
-            frame,
-            Seen::Port(port_id),
-            port.config.learning,
-            &mut d,
-            trace,
-        );
         d.verdict = match way {
             Way::End(verdict) => verdict,
             Way::Port(p) if p == port_id => Verdict::Drop(DropReason::SamePort),
@@ -248,87 +240,62 @@ impl<S: Storage> Tables<S> {
             (None, Some(addr)) => Some(Seen::Source { addr, mac: outer.src_mac.unwrap_or(MacAddr::ZERO) }),
             (None, None) => None,
         };
-        let ethernet = match EthernetHeader::parse(frame) {
-            Ok(ethernet) => ethernet,
-            Err(e) => {
-                trace.step(|| Step::Unreadable(e.inner().within(outer.payload.start)));
-                return e.reason().into();
-            }
-        };
-        trace.step(|| Step::Ethernet(ethernet));
-        let inner = if outer.ecn != 0 || matches!(config.mode, Mode::Routed { .. }) {
-            Inner::classify(frame).ok()
-        } else {
-            None
-        };
-        if outer.ecn != 0
-            && let Some((inner, field)) = inner.as_ref().and_then(|i| i.ecn().map(|field| (i, field)))
-        {
-            match ecn::decapsulate(field, outer.ecn) {
+        if outer.ecn != 0 {
+            match incoming_mark(frame, outer.ecn) {
                 Ecn::Keep => {}
-                Ecn::Set(field) => d.mark = Some((*inner, field)),
+                Ecn::Set(field) => d.mark = Some(field),
                 Ecn::Drop => return DropReason::BadEcn.into(),
             }
         }
         let learn = seen.is_some() && !outer.vxlan.group.is_some_and(|g| g.dont_learn);
-        // Without a source there is nothing to note; the port is never used then.
-        let seen = seen.unwrap_or(Seen::Port(PortId(0)));
-        self.way(now, vni, index, config, &ethernet, inner.as_ref(), frame, seen, learn, d, trace)
-    }
-
-    /// Where an accepted frame goes within its VNI.
-    #[allow(clippy::too_many_arguments)] // the frame's facts, taken apart so that each caller reads only what it has
-    #[inline]
-    fn way<T: Trace>(
-        &self,
-        now: Instant,
-        vni: Vni,
-        index: VniIndex,
-        config: &VniConfig,
-        ethernet: &EthernetHeader,
-        inner: Option<&Inner>,
-        frame: &[u8],
-        seen: Seen,
-        learn: bool,
-        d: &mut Decision,
-        trace: &mut T,
-    ) -> Way {
-        if !ethernet.src.is_unicast() {
-            return DropReason::InvalidSourceMac.into();
-        }
         match config.mode {
-            Mode::Bridged => {
-                self.bridge(now, vni, config, ethernet, seen, learn && config.learning, d, trace)
-            }
-            Mode::Routed { router_mac } => match inner {
-                Some(inner) => self.route(index, config, router_mac, inner, frame, seen, d, trace),
-                None => DropReason::Truncated.into(),
+            Mode::Bridged => match EthernetHeader::parse(frame) {
+                Ok(ethernet) => {
+                    trace.step(|| Step::Ethernet(ethernet));
+                    let macs = (ethernet.dst, ethernet.src);
+                    // Without a source there is nothing to learn, and the port is not looked at.
+                    let seen = seen.unwrap_or(Seen::Port(PortId(0)));
+                    self.bridge(now, vni, config, macs, seen, learn && config.learning, d, trace)
+                }
+                Err(e) => {
+                    trace.step(|| Step::Unreadable(e.inner().within(outer.payload.start)));
+                    e.reason().into()
+                }
             },
+            Mode::Routed { router_mac } => {
+                let seen = seen
+                    .unwrap_or(Seen::Source { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), mac: MacAddr::ZERO });
+                self.route(index, config, router_mac, frame, seen, d, trace)
+            }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    #[inline]
+    /// Where a frame goes in a bridged VNI: IEEE 802.1Q-2018, section 8.6, over tunnels.
+    #[allow(clippy::too_many_arguments)] // each caller has read only these facts of the frame
+    #[inline(always)]
     fn bridge<T: Trace>(
         &self,
         now: Instant,
         vni: Vni,
         config: &VniConfig,
-        ethernet: &EthernetHeader,
+        (dst, src): (MacAddr, MacAddr),
         seen: Seen,
         learn: bool,
         d: &mut Decision,
         trace: &mut T,
     ) -> Way {
+        if !src.is_unicast() {
+            return DropReason::InvalidSourceMac.into();
+        }
         let at = match seen {
             Seen::Port(p) => Some(Destination::Port(p)),
             Seen::Vtep(v) => Some(Destination::Vtep(v)),
             Seen::Source { .. } => None,
         };
         let known = match at {
-            Some(at) => self.fdb.probe(now, vni, ethernet.src, at),
+            Some(at) => self.fdb.probe(now, vni, src, at),
             // Whoever holds the address, it is not this newcomer.
-            None => match self.fdb.entry(now, vni, ethernet.src) {
+            None => match self.fdb.entry(now, vni, src) {
                 Some(e) if e.kind != EntryKind::Learned => Probe::Pinned,
                 _ => Probe::Missing,
             },
@@ -337,43 +304,55 @@ impl<S: Storage> Tables<S> {
             Probe::Pinned => return DropReason::MacPinned.into(),
             Probe::Fresh => {}
             Probe::Stale | Probe::Moved | Probe::Missing if learn => {
-                trace.step(|| Step::Learn { mac: ethernet.src, known });
-                d.note = Some(Note { vni, mac: Some(ethernet.src), seen });
+                trace.step(|| Step::Learn { mac: src, known });
+                d.note = Some(Note { vni, mac: Some(src), seen });
             }
             _ => {}
         }
-        if ethernet.dst.is_multicast() {
-            trace.step(|| Step::Group { mac: ethernet.dst });
+        if dst.is_multicast() {
+            trace.step(|| Step::Group { mac: dst });
             return Way::Flood;
         }
-        let found = self.fdb.lookup(now, vni, ethernet.dst);
-        trace.step(|| Step::Lookup { mac: ethernet.dst, found });
+        let found = self.fdb.lookup(now, vni, dst);
+        trace.step(|| Step::Lookup { mac: dst, found });
         match found {
             Some(Destination::Port(p)) => Way::Port(p),
             Some(Destination::Vtep(v)) => Way::Tunnel(v),
             None => {
                 if config.notify_miss {
-                    d.miss = Some(Event::UnknownMac { vni, mac: ethernet.dst });
+                    d.miss = Some(Event::UnknownMac { vni, mac: dst });
                 }
                 if config.flood_unknown { Way::Flood } else { DropReason::UnknownMac.into() }
             }
         }
     }
 
+    /// Where a packet goes in a routed VNI, and what routing does to it (RFC 1812, section 5.2.1).
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(never)]
     fn route<T: Trace>(
         &self,
         index: VniIndex,
         config: &VniConfig,
         router_mac: MacAddr,
-        inner: &Inner,
         frame: &[u8],
         seen: Seen,
         d: &mut Decision,
         trace: &mut T,
     ) -> Way {
+        let inner = match Inner::classify(frame) {
+            Ok(inner) => inner,
+            Err(e) => {
+                trace.step(|| Step::Unreadable(e.within(d.payload.start)));
+                return e.reason().into();
+            }
+        };
+        trace.step(|| Step::Ethernet(inner.ethernet));
+        (d.flow_hash, d.ecn) = (inner.flow_hash(0), ecn::encapsulate(inner.ecn().unwrap_or(0)));
         let local = matches!(seen, Seen::Port(_));
+        if !inner.ethernet.src.is_unicast() {
+            return DropReason::InvalidSourceMac.into();
+        }
         if inner.ethernet.src == router_mac {
             return DropReason::OwnSourceMac.into();
         }
@@ -381,7 +360,7 @@ impl<S: Storage> Tables<S> {
         // Address resolution is answered on the local side only; over the tunnel it is configured.
         match inner.network {
             Network::Arp(_) if local => return PuntReason::Arp.into(),
-            Network::Ipv6(..) if local && reply::is_neighbor_discovery(inner, frame) => {
+            Network::Ipv6(..) if local && reply::is_neighbor_discovery(&inner, frame) => {
                 return PuntReason::NeighborDiscovery.into();
             }
             _ if !for_router => return DropReason::NotForRouter.into(),
@@ -422,6 +401,15 @@ impl<S: Storage> Tables<S> {
         trace.step(|| Step::Rewrite { dst, src: router_mac, ttl: ttl - 1 });
         d.rewrite = Some(rewrite);
         way
+    }
+}
+
+/// What the outer ECN field does to the inner one (RFC 6040, section 4.2). A frame that is not IP has none.
+#[inline(never)]
+fn incoming_mark(frame: &[u8], outer: u8) -> Ecn {
+    match Inner::classify(frame).ok().and_then(|inner| inner.ecn()) {
+        Some(inner) => ecn::decapsulate(inner, outer),
+        None => Ecn::Keep,
     }
 }
 

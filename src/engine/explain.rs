@@ -79,6 +79,16 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The Ethernet header of a frame that lies `at` octets into the packet.
+    pub(crate) fn ethernet(frame: &[u8], at: usize) -> Step {
+        match EthernetHeader::parse(frame) {
+            Ok(header) => Step::Ethernet(header),
+            Err(e) => Step::Unreadable(e.inner().within(at)),
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

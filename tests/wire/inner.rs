@@ -2,7 +2,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlane::addr::MacAddr;
 use overlane::error::{DropReason as R, Layer, ParseError};
-use overlane::wire::inner::{Inner, Network, source_port};
+use overlane::wire::inner::{Flow, Inner, Network, source_port};
 use proptest::prelude::*;
 
 use crate::build::{A4, A6, B4, B6, DF, MF, POD, ROUTER, V4, eth, fragment6, options, udp, v6};
@@ -305,5 +305,35 @@ proptest! {
         prop_assert_eq!(inner.addrs(), Some(addrs));
         prop_assert_eq!(inner.ports, Some(ports));
         prop_assert_eq!(inner.flow_hash(seed), Inner::classify(&packet).unwrap().flow_hash(seed));
+    }
+
+    /// The quick look and the thorough one say the same, whatever was done to the frame.
+    #[test]
+    fn a_flow_is_what_classification_says(
+        v4: bool, protocol in prop::sample::select(vec![6u8, 17, 33, 132, 136, 1, 58, 0, 44, 47]), tags in 0usize..3, tos: u8,
+        payload in prop::collection::vec(any::<u8>(), 0..40), seed: u32,
+        changes in prop::collection::vec((0usize..64, any::<u8>()), 0..4), cut in 0usize..140, padding in 0usize..20,
+    ) {
+        let tags = &[(0x88a8, 7), (0x8100, 8)][..tags];
+        let mut frame = if v4 {
+            eth(ROUTER, POD, tags, 0x0800, &V4 { protocol, tos, ..V4::default() }.with(&payload))
+        } else {
+            eth(ROUTER, POD, tags, 0x86dd, &v6((A6, B6), protocol, 64, &[], &payload))
+        };
+        frame.extend(vec![0xee; padding]);
+        for (at, octet) in changes {
+            if let Some(o) = frame.get_mut(at) {
+                *o = octet;
+            }
+        }
+        frame.truncate(cut.max(12));
+        match Inner::classify(&frame) {
+            Err(e) => prop_assert_eq!(Flow::of(&frame, seed), Err(e)),
+            Ok(inner) => {
+                let (dst, src) = (inner.ethernet.dst, inner.ethernet.src);
+                let (hash, ecn) = (inner.flow_hash(seed), inner.ecn().unwrap_or(0));
+                prop_assert_eq!(Flow::of(&frame, seed), Ok(Flow { dst, src, hash, ecn }));
+            }
+        }
     }
 }
