@@ -270,3 +270,59 @@ impl Ledger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VNI: Vni = Vni::truncate(42);
+    const A: NodeId = NodeId(0);
+    const B: NodeId = NodeId(1);
+
+    #[test]
+    fn a_delivery_in_another_vni_back_home_or_too_often_is_found() {
+        let mut ledger = Ledger::new();
+        let id = ledger.open(VNI, Some((A, PortId(0))));
+        assert!(ledger.deliver(id, A, PortId(1), Vni::truncate(7)).is_err());
+        assert!(ledger.deliver(id, A, PortId(0), VNI).is_err());
+        assert!(ledger.deliver(id, A, PortId(2), VNI).is_ok());
+        assert!(ledger.deliver(id, A, PortId(2), VNI).is_err());
+        assert!(ledger.deliver(id, B, PortId(0), VNI).is_err(), "nothing arrived there");
+
+        assert!(ledger.send(id, B).is_ok());
+        assert!(ledger.send(id, B).is_err());
+        // The link made two of it: each may be delivered.
+        for _ in 0..2 {
+            ledger.departs(id);
+            ledger.arrives(id, B);
+            assert!(ledger.deliver(id, B, PortId(3), VNI).is_ok());
+        }
+        assert!(ledger.deliver(id, B, PortId(3), VNI).is_err());
+    }
+
+    #[test]
+    fn a_flight_is_over_when_its_last_datagram_is() {
+        let mut ledger = Ledger::new();
+        let id = ledger.open(VNI, None);
+        ledger.departs(id);
+        ledger.close(id);
+        assert_eq!(ledger.len(), 1);
+        ledger.arrives(id, B);
+        ledger.close(id);
+        assert_eq!((ledger.len(), ledger.get(id).map(Flight::vni)), (0, Some(VNI)));
+    }
+
+    #[test]
+    fn a_frame_that_is_not_counted_is_found() {
+        let mut tally = Tally::new();
+        assert_eq!(tally.check(&Counters::default()), Ok(()));
+        tally.encap += 1;
+        tally.verdict(Verdict::Drop(DropReason::NoRoute));
+        let mut counters = Counters { encap_frames: 1, ..Counters::default() };
+        assert!(tally.check(&counters).unwrap_err().contains("drops"));
+        tally = Tally::new();
+        counters.encap_frames = 0;
+        counters.to_port = 1;
+        assert!(tally.check(&counters).unwrap_err().contains("to_port"));
+    }
+}

@@ -321,7 +321,8 @@ impl Fabric {
         addrs: &[(IpAddr, u8)],
         mtu: u16,
     ) -> PodId {
-        let stack = Stack::new(mac, addrs, mtu, self.rng.next());
+        let ident = (self.pods.len() as u16) << 8;
+        let stack = Stack::new(mac, addrs, mtu, ident, self.rng.next());
         self.add_pod(node, vni, mac, Kind::Stack(Box::new(stack)))
     }
 
@@ -362,6 +363,11 @@ impl Fabric {
     /// A pod's MAC address.
     pub fn mac_of(&self, pod: PodId) -> MacAddr {
         self.pods[pod.0].mac
+    }
+
+    /// A pod's VNI.
+    pub fn vni_of(&self, pod: PodId) -> Vni {
+        self.pods[pod.0].vni
     }
 
     /// How many frames a pod was given.

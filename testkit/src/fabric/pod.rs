@@ -62,6 +62,8 @@ pub(super) struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
     jobs: Vec<Job>,
+    /// The ICMP identifier of its first job; no other stack may have it.
+    ident: u16,
     /// When it wants to be polled next.
     pub(super) due: Option<Duration>,
 }
@@ -87,7 +89,7 @@ impl fmt::Debug for Stack {
 }
 
 impl Stack {
-    pub(super) fn new(mac: MacAddr, addrs: &[(IpAddr, u8)], mtu: u16, seed: u64) -> Stack {
+    pub(super) fn new(mac: MacAddr, addrs: &[(IpAddr, u8)], mtu: u16, ident: u16, seed: u64) -> Stack {
         let mut device = PodDevice::with_capacity(mtu, QUEUE);
         let mut config = Config::new(EthernetAddress(mac.0).into());
         config.random_seed = seed;
@@ -97,7 +99,7 @@ impl Stack {
                 list.push(IpCidr::new((*addr).into(), *prefix)).expect("smoltcp holds few addresses");
             }
         });
-        Stack { device, interface, sockets: SocketSet::new(Vec::new()), jobs: Vec::new(), due: None }
+        Stack { device, interface, sockets: SocketSet::new(Vec::new()), jobs: Vec::new(), ident, due: None }
     }
 
     fn tcp(&mut self) -> SocketHandle {
@@ -130,7 +132,7 @@ impl Stack {
     pub(super) fn ping(&mut self, now: Duration, to: IpAddr, count: u16) -> JobId {
         let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 1024]);
         let mut socket = icmp::Socket::new(buffer(), buffer());
-        let ident = self.jobs.len() as u16;
+        let ident = self.ident + self.jobs.len() as u16;
         socket.bind(icmp::Endpoint::Ident(ident)).expect("a fresh socket binds");
         let handle = self.sockets.add(socket);
         self.job(Job::Ping { handle, ident, to, left: count, sent: 0, answered: 0, next: now })
