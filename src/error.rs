@@ -345,6 +345,13 @@ pub enum CapacityError {
         /// The size of the second part.
         second: usize,
     },
+    /// The heap has not so much.
+    NoMemory {
+        /// Which part of the memory.
+        table: &'static str,
+        /// How many entries were asked for.
+        entries: usize,
+    },
 }
 
 impl fmt::Display for CapacityError {
@@ -361,6 +368,9 @@ impl fmt::Display for CapacityError {
                     f,
                     "{table}: its parts have {first} and {second} entries and must have the same number"
                 )
+            }
+            CapacityError::NoMemory { table, entries } => {
+                write!(f, "{table}: no memory for {entries} entries")
             }
         }
     }

@@ -6,6 +6,8 @@ use core::ops::Range;
 
 use crate::addr::{PortId, Vni, VtepId};
 use crate::error::{DropReason, FrameError, PuntReason};
+use crate::wire::ecn;
+use crate::wire::inner::Inner;
 use crate::wire::vxlan::GroupPolicy;
 
 /// What the host must do with a frame that the engine has looked at.
@@ -131,6 +133,20 @@ impl<'b> Frame<'b> {
     /// `IPV6_RECVTCLASS`); the other shapes read it from the outer header.
     pub fn with_ecn(mut self, ecn: u8) -> Self {
         self.ecn = ecn & 3;
+        self
+    }
+
+    /// The same frame, known to have got the verdict [`Verdict::Flood`] before: for a host that
+    /// keeps the bytes but no `Frame` until it asks for the
+    /// [`replicas`](super::Engine::replicas), such as one written in C. `from` is the port that it
+    /// came from, `None` the tunnel. Group and segment length are to be given again.
+    pub fn flooded(mut self, vni: Vni, from: Option<PortId>) -> Self {
+        (self.verdict, self.vni) = (Some(Verdict::Flood(vni)), Some(vni));
+        self.ingress = from.map_or(Ingress::Tunnel, Ingress::Port);
+        if let Ok(inner) = Inner::classify(self.bytes()) {
+            self.flow_hash = inner.flow_hash(0);
+            self.ecn = ecn::encapsulate(inner.ecn().unwrap_or(0));
+        }
         self
     }
 

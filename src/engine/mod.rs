@@ -271,9 +271,9 @@ impl Engine<Heap> {
     /// An engine on the heap. All memory is taken here; nothing allocates afterwards.
     ///
     /// # Errors
-    /// [`ConfigError`]: a setting or a capacity does not fit.
+    /// [`ConfigError`]: a setting or a capacity does not fit, or the memory is not to be had.
     pub fn with_capacity(config: EngineConfig, capacity: &Capacity) -> Result<Self, ConfigError> {
-        Engine::new(config, Parts::with_capacity(capacity), ContextParts::with_capacity(capacity))
+        Engine::new(config, Parts::try_with_capacity(capacity)?, ContextParts::try_with_capacity(capacity)?)
     }
 }
 

@@ -10,6 +10,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::event::Event;
 use super::stats::ScopeCounters;
+#[cfg(feature = "alloc")]
+use crate::error::CapacityError;
 use crate::table::Store;
 use crate::table::fdb::{Quota, SlotGroup, TagGroup};
 use crate::table::flood::{FloodHead, FloodNode};
@@ -77,6 +79,15 @@ macro_rules! storage {
                 pub fn with_capacity(capacity: &Capacity) -> Self {
                     let c = capacity.sizes();
                     $bundle { $($field: boxed(c.$cap),)* }
+                }
+
+                /// The same, refused where the memory is not to be had.
+                ///
+                /// # Errors
+                /// [`CapacityError::NoMemory`], with the part that was not to be had.
+                pub fn try_with_capacity(capacity: &Capacity) -> Result<Self, CapacityError> {
+                    let c = capacity.sizes();
+                    Ok($bundle { $($field: try_boxed(stringify!($field), c.$cap)?,)* })
                 }
             }
         )*
@@ -257,7 +268,7 @@ impl Capacity {
             vnis: self.vnis,
             vteps: self.vteps,
             ports: self.ports,
-            flood_nodes: flood::flood_nodes_for(2 * self.vnis, self.flood_members),
+            flood_nodes: flood::flood_nodes_for(self.vnis.saturating_mul(2), self.flood_members),
             events: self.events,
         }
     }
@@ -266,4 +277,12 @@ impl Capacity {
 #[cfg(feature = "alloc")]
 fn boxed<T: Default>(n: usize) -> alloc::boxed::Box<[T]> {
     core::iter::repeat_with(T::default).take(n).collect()
+}
+
+#[cfg(feature = "alloc")]
+fn try_boxed<T: Default>(table: &'static str, n: usize) -> Result<alloc::boxed::Box<[T]>, CapacityError> {
+    let mut parts = alloc::vec::Vec::new();
+    parts.try_reserve_exact(n).map_err(|_| CapacityError::NoMemory { table, entries: n })?;
+    parts.resize_with(n, T::default);
+    Ok(parts.into_boxed_slice())
 }

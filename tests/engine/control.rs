@@ -204,6 +204,9 @@ every_memory! {
         }
         let empty = Capacity { vnis: 0, ..CAPACITY };
         assert!(matches!(Engine::<Heap>::with_capacity(c, &empty), Err(ConfigError::Capacity(_))));
+        let huge = Capacity { events: usize::MAX, ..CAPACITY };
+        let no_memory = CapacityError::NoMemory { table: "events", entries: usize::MAX };
+        assert_eq!(Engine::<Heap>::with_capacity(c, &huge).err(), Some(no_memory.into()));
     }
 
     fn the_same_commands_give_the_same_ids<M>() {

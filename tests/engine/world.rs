@@ -201,6 +201,11 @@ impl<M: Memory> Node<M> {
                 }
             }
         }
+        // The same frame, met again without what `encap` left in it.
+        let (mut copy, group) = (inner.to_vec(), frames[0].group());
+        let mut again = Frame::new(&mut copy, 0..inner.len()).unwrap().flooded(VNI, Some(port));
+        again = group.into_iter().fold(again, Frame::with_group);
+        assert!(self.engine.replicas(&again).eq(self.engine.replicas(&frames[0])));
         (ports, datagrams)
     }
 

@@ -73,6 +73,11 @@ impl TagGroup {
         Matches(scan(self.octets, 0).0 ^ ALL)
     }
 
+    /// Whether the slot holds an entry.
+    pub(super) fn is_taken(&self, slot: usize) -> bool {
+        slot < WIDTH && self.octets.get(slot).is_some_and(|tag| *tag != 0)
+    }
+
     /// A free slot.
     #[inline]
     pub(super) fn free(&self) -> Option<usize> {

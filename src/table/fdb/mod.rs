@@ -510,6 +510,20 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
             .map(|slot| slot.entry(self.clock))
     }
 
+    /// The entries from slot `from` on, each with the number of the slot behind it: where to go on
+    /// after changes. From slot 0 these are the entries of [`iter`](Self::iter), in
+    /// another order. An entry that moves meanwhile may be met twice or not at all.
+    pub fn iter_from(&self, from: usize) -> impl Iterator<Item = (usize, FdbEntry)> + '_ {
+        let (first, skip) = (from / WIDTH, from % WIDTH);
+        let groups = self.tags.as_slice().iter().zip(self.slots.as_slice()).enumerate().skip(first);
+        groups.flat_map(move |(group, (tags, slots))| {
+            let skip = if group == first { skip } else { 0 };
+            (skip..WIDTH)
+                .filter(|slot| tags.is_taken(*slot))
+                .filter_map(move |slot| Some((group * WIDTH + slot + 1, slots.get(slot)?.entry(self.clock))))
+        })
+    }
+
     /// How many entries the table holds, expired ones included until swept.
     pub const fn len(&self) -> usize {
         self.len

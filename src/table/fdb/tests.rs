@@ -358,3 +358,23 @@ fn vnis_that_share_16_bits_and_a_tag_are_two() {
         t.clear();
     }
 }
+
+#[test]
+fn a_walk_in_steps_meets_every_entry_once() {
+    let mut t = table(groups_for(100));
+    for n in 1..=100 {
+        learn(&mut t, 0, mac(n), port(1));
+    }
+    let mut whole: Vec<_> = t.iter().map(|e| e.mac).collect();
+    for step in [1, 7, 1000] {
+        let (mut met, mut from) = (Vec::new(), 0);
+        while let Some((behind, _)) = t.iter_from(from).take(step).inspect(|(_, e)| met.push(e.mac)).last() {
+            assert!(behind > from);
+            from = behind;
+        }
+        met.sort();
+        whole.sort();
+        assert_eq!(met, whole, "{step}");
+    }
+    assert_eq!(t.iter_from(usize::MAX).count(), 0);
+}
