@@ -33,6 +33,8 @@ pub(crate) struct Note {
     pub(crate) vni: Vni,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) seen: Seen,
+    /// The tables' [`epoch`](super::Tables) when it was seen.
+    pub(crate) epoch: u32,
 }
 
 /// The part of an engine that each worker has for itself.

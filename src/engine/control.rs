@@ -200,6 +200,7 @@ impl<S: Storage> Engine<S> {
         let index = self.tables.vnis.index_of(vni).ok_or(VniError::Unknown(vni))?;
         let old = self.tables.vnis.set(vni, config)?;
         if core::mem::discriminant(&old.mode) != core::mem::discriminant(&config.mode) {
+            self.tables.epoch = self.tables.epoch.wrapping_add(1);
             self.tables.clear_routes(index);
             self.tables.fdb.flush(|e| e.vni != vni, |_| {});
         }
@@ -213,6 +214,7 @@ impl<S: Storage> Engine<S> {
             return Err(VniError::InUse { vni, ports });
         }
         self.tables.vnis.remove(vni)?;
+        self.tables.epoch = self.tables.epoch.wrapping_add(1);
         self.tables.clear_routes(index);
         self.tables.floods.clear(index);
         self.tables.fdb.flush(|e| e.vni != vni, |_| {});
@@ -267,6 +269,7 @@ impl<S: Storage> Engine<S> {
 
     fn remove_port(&mut self, id: PortId) -> Result<Change, PortError> {
         self.tables.ports.remove(id)?;
+        self.tables.epoch = self.tables.epoch.wrapping_add(1);
         self.tables.floods.remove_everywhere(Destination::Port(id));
         self.tables.fdb.flush(|e| e.destination != Destination::Port(id), |_| {});
         Ok(Change::Done)

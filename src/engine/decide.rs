@@ -305,7 +305,7 @@ impl<S: Storage> Tables<S> {
             Probe::Fresh => {}
             Probe::Stale | Probe::Moved | Probe::Missing if learn => {
                 trace.step(|| Step::Learn { mac: src, known });
-                d.note = Some(Note { vni, mac: Some(src), seen });
+                d.note = Some(Note { vni, mac: Some(src), seen, epoch: self.epoch });
             }
             _ => {}
         }

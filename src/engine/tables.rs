@@ -50,6 +50,9 @@ pub struct Tables<S: Storage> {
     pub(crate) routes_v6: Lpm6Of<S>,
     /// How many VTEPs came by themselves.
     pub(crate) learned_vteps: usize,
+    /// Raised whenever a VNI, port or VTEP goes, or what it was: whoever has its id later is not
+    /// who was seen before.
+    pub(crate) epoch: u32,
 }
 
 impl<S: Storage> Tables<S> {
@@ -117,6 +120,7 @@ impl<S: Storage> Tables<S> {
             routes_v4: Lpm::new(parts.cells_v4, parts.roots_v4)?,
             routes_v6: Lpm::new(parts.cells_v6, parts.roots_v6)?,
             learned_vteps: 0,
+            epoch: 0,
             config,
         })
     }
@@ -234,6 +238,7 @@ impl<S: Storage> Tables<S> {
     /// Forgets a VTEP to which no route leads: its addresses, list memberships and template.
     pub(crate) fn remove_vtep(&mut self, id: VtepId) -> Result<Vtep, VtepError> {
         let vtep = self.vteps.remove(id)?;
+        self.epoch = self.epoch.wrapping_add(1);
         if vtep.origin == Origin::Learned {
             self.learned_vteps = self.learned_vteps.saturating_sub(1);
         }
@@ -252,10 +257,13 @@ impl<S: Storage> Tables<S> {
         }
     }
 
-    /// Learns what a context has noted. Bounded by the size of its log.
+    /// Learns what a context has noted. Bounded by the size of its log. What was noted before a VNI,
+    /// port or VTEP went is dropped: an id in it may be somebody else's by now, and the next frame
+    /// brings the address again.
     pub(crate) fn merge(&mut self, now: Instant, context: &mut Context<S>) {
         let (notes, noted) = context.take_notes();
-        for note in notes.iter().take(noted).flatten() {
+        let epoch = self.epoch;
+        for note in notes.iter().take(noted).flatten().filter(|n| n.epoch == epoch) {
             self.learn(now, note, context);
         }
     }

@@ -1,7 +1,10 @@
 //! Several workers over one set of tables.
 
-use overlane::addr::Destination;
+use overlane::addr::{Destination, PortId, Vni, VtepId};
 use overlane::engine::*;
+use overlane::table::port::PortConfig;
+use overlane::table::vni::VniConfig;
+use overlane::table::vtep::VtepConfig;
 
 use crate::world::*;
 
@@ -35,4 +38,65 @@ fn workers_share_the_tables_and_one_writer_merges_what_they_learned() {
     assert_eq!(node.engine.counters().decap_frames, 20);
     assert_eq!(node.engine.vni_counters(VNI).unwrap().traffic.rx_frames, 20);
     assert_eq!(node.events().len(), 16, "the ring's size");
+}
+
+/// The ids in what a worker noted may have changed hands before it is merged.
+#[test]
+fn what_a_worker_saw_is_not_learned_for_another_holder_of_the_id() {
+    type Between = fn(&mut Engine<Heap>, PortId, VtepId);
+    let other = Vni::truncate(43);
+    let table: [(&str, Between, usize); 5] = [
+        ("nothing", |_, _, _| {}, 2),
+        (
+            "the VTEP's id goes to another node",
+            |engine, _, vtep| {
+                engine.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+                let added = engine.apply(T0, &Command::AddVtep(VtepConfig::new(C, 4789))).unwrap();
+                assert_eq!(added.vtep(), Some(vtep));
+            },
+            0,
+        ),
+        (
+            "the port's id goes to another VNI",
+            |engine, port, _| {
+                engine.apply(T0, &Command::RemovePort { port }).unwrap();
+                let added = engine.apply(T0, &Command::AddPort(PortConfig::new(Vni::truncate(43)))).unwrap();
+                assert_eq!(added.port(), Some(port));
+            },
+            0,
+        ),
+        (
+            "the VNI goes",
+            |engine, port, _| {
+                engine.apply(T0, &Command::RemovePort { port }).unwrap();
+                engine.apply(T0, &Command::RemoveVni { vni: VNI }).unwrap();
+            },
+            0,
+        ),
+        (
+            "the VNI is bridged no longer",
+            |engine, _, _| {
+                let config = VniConfig::routed(mac(0xa0));
+                engine.apply(T0, &Command::SetVni { vni: VNI, config }).unwrap();
+            },
+            0,
+        ),
+    ];
+    for (what, between, learned) in table {
+        let mut node = Node::<Heap>::new(A, &[B]);
+        node.engine.apply(T0, &Command::AddVni { vni: other, config: VniConfig::default() }).unwrap();
+        let mut worker = Context::new(ContextParts::with_capacity(&CAPACITY)).unwrap();
+        let mut datagram = vxlan(42, &ether(ALL, mac(7), b""));
+        let mut frame = ether(ALL, mac(8), b"");
+        let (ends, tables) = ((datagram.len(), frame.len()), node.engine.tables());
+        let mut frames = [Frame::new(&mut datagram, 0..ends.0).unwrap().with_source(B)];
+        tables.decap(T0, &mut worker, &mut frames);
+        let mut frames = [Frame::new(&mut frame, 0..ends.1).unwrap()];
+        tables.encap(T0, &mut worker, node.port, &mut frames).unwrap();
+
+        between(&mut node.engine, node.port, node.peers[0].1);
+        node.engine.merge(T0, &mut worker);
+        assert_eq!(node.engine.tables().fdb().len(), learned, "{what}");
+        assert_eq!(node.engine.counters().decap_frames, 1, "{what}");
+    }
 }
