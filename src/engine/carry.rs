@@ -1,7 +1,7 @@
 //! Carrying decisions out: the calls of the data path.
 
 use super::context::Context;
-use super::decide::{Decision, Rewrite, fits_mtu};
+use super::decide::{Decision, Rewrite, fits_length, fits_mtu};
 use super::explain::{Explanation, Silent};
 use super::frame::{Frame, Ingress, Verdict};
 use super::storage::Storage;
@@ -192,9 +192,6 @@ impl<S: Storage> Tables<S> {
         routed: Option<Rewrite>,
     ) -> Result<(), DropReason> {
         let template = self.template(vtep).ok_or(DropReason::NoLocalAddress)?;
-        if !fits_length(template, frame.len()) {
-            return Err(DropReason::TooLong);
-        }
         if frame.headroom() < template.len() {
             return Err(DropReason::NoHeadroom);
         }
@@ -306,10 +303,4 @@ fn mark(frame: &mut [u8], field: u8) {
     if let Ok(inner) = Inner::classify(frame) {
         ecn::set(frame, &inner, field);
     }
-}
-
-/// Whether the length fields of the outer headers can say it.
-#[inline]
-fn fits_length(template: &Template, len: usize) -> bool {
-    len <= template.max_inner()
 }

@@ -158,12 +158,15 @@ impl<S: Storage> Tables<S> {
                             remote: vtep.config.addr,
                             port: vtep.config.port,
                         });
-                        if fits_mtu(vtep, template, len) {
-                            Verdict::ToUnderlay(v)
-                        } else if d.rewrite.is_some() {
-                            Verdict::Punt(PuntReason::TooBig)
+                        if !fits_mtu(vtep, template, len) {
+                            match d.rewrite {
+                                Some(_) => Verdict::Punt(PuntReason::TooBig),
+                                None => Verdict::Drop(DropReason::MtuExceeded),
+                            }
+                        } else if !fits_length(template, frame.len()) {
+                            Verdict::Drop(DropReason::TooLong)
                         } else {
-                            Verdict::Drop(DropReason::MtuExceeded)
+                            Verdict::ToUnderlay(v)
                         }
                     }
                 }
@@ -418,4 +421,10 @@ fn incoming_mark(frame: &[u8], outer: u8) -> Ecn {
 pub(crate) fn fits_mtu(vtep: &Vtep, template: &Template, len: usize) -> bool {
     let mtu = usize::from(vtep.config.mtu);
     mtu == 0 || len.saturating_add(template.overhead()) <= mtu
+}
+
+/// Whether the length fields of the outer headers can say it.
+#[inline]
+pub(crate) fn fits_length(template: &Template, len: usize) -> bool {
+    len <= template.max_inner()
 }
