@@ -322,7 +322,7 @@ impl Fabric {
         mtu: u16,
     ) -> PodId {
         let ident = (self.pods.len() as u16) << 8;
-        let stack = Stack::new(mac, addrs, mtu, ident, self.rng.next());
+        let stack = Stack::new(mac, addrs, mtu, ident, self.rng.next_u64());
         self.add_pod(node, vni, mac, Kind::Stack(Box::new(stack)))
     }
 
