@@ -1,0 +1,245 @@
+//! The data path: packets in the caller's memory become frames, and verdicts go back.
+
+use core::net::IpAddr;
+use core::ops::Range;
+
+use overlane::addr::PortId;
+use overlane::engine::{BATCH, Engine, Frame, Heap};
+use overlane::time::Instant;
+use overlane::wire::vxlan::GroupPolicy;
+
+use crate::convert::verdict;
+use crate::failure::{Failure, Refusal};
+use crate::raw::{Arena, Array, Buffers, Turn, Window, zeroed};
+use crate::status::OVERLANE_E_RANGE;
+use crate::types::*;
+
+/// Which way the packets of a batch go.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// From this port.
+    Encap(PortId),
+    /// From the underlay; from this address, where a packet does not say otherwise.
+    Decap(Option<IpAddr>),
+}
+
+/// A packet of a batch: where it lies, and what is said of it.
+pub(crate) struct Packet<'c> {
+    window: Window<'c>,
+    /// Within the window.
+    range: Range<usize>,
+    ecn: u8,
+    source: Option<IpAddr>,
+    group: Option<GroupPolicy>,
+    segment_len: usize,
+}
+
+/// The packets of a batch.
+pub(crate) trait Packets<'c> {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Packet `index`, if its fields make sense.
+    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure>;
+    /// Writes down what became of packet `index`, whose window is as `get` said.
+    fn done(&self, index: usize, way: Way, frame: &Frame<'_>);
+}
+
+/// Descriptors into one arena.
+pub(crate) struct InArena<'c> {
+    pub(crate) arena: Arena<'c>,
+    /// Octets before each packet that belong to it.
+    pub(crate) headroom: usize,
+    pub(crate) descs: Array<'c, overlane_desc>,
+    pub(crate) metas: Option<Array<'c, overlane_meta>>,
+}
+
+fn out_of_range() -> Failure {
+    Failure::Status(OVERLANE_E_RANGE)
+}
+
+impl<'c> Packets<'c> for InArena<'c> {
+    fn len(&self) -> usize {
+        self.descs.len()
+    }
+
+    #[inline]
+    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
+        let desc = self.descs.get(index).ok_or_else(out_of_range)?;
+        let (offset, len) = (desc.offset as usize, desc.len as usize);
+        let (headroom, memory) = (self.headroom, self.arena.len());
+        let start = offset.checked_sub(headroom);
+        // An offset must be able to say where the packet is afterwards, wherever in it that is.
+        let end = offset.checked_add(len).filter(|end| u32::try_from(*end).is_ok());
+        let window = start.zip(end).and_then(|(start, end)| self.arena.window(start, end));
+        let window = window.ok_or(Failure::Range { offset, len, headroom, memory })?;
+        let meta = self.metas.as_ref().and_then(|metas| metas.get(index));
+        packet(window, headroom..headroom + len, desc.ecn, meta.as_ref(), way)
+    }
+
+    #[inline]
+    fn done(&self, index: usize, way: Way, frame: &Frame<'_>) {
+        let Some(mut desc) = self.descs.get(index) else { return };
+        let start = (desc.offset as usize).saturating_sub(self.headroom);
+        desc.offset = (start + frame.range().start) as u32;
+        desc.len = frame.len() as u32;
+        desc.vni = frame.vni().map_or(OVERLANE_NONE, |vni| vni.get());
+        (desc.verdict, desc.target) = verdict(frame.verdict());
+        if let Way::Encap(_) = way {
+            desc.ecn = frame.ecn();
+        }
+        self.descs.set(index, desc);
+        if let Some(metas) = &self.metas
+            && let Some(mut meta) = metas.get(index)
+        {
+            describe(&mut meta, way, frame);
+            metas.set(index, meta);
+        }
+    }
+}
+
+impl<'c> Packets<'c> for Buffers<'c> {
+    fn len(&self) -> usize {
+        Buffers::len(self)
+    }
+
+    #[inline]
+    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
+        let (buffer, window) = Buffers::get(self, index).ok_or_else(out_of_range)??;
+        let (offset, len, memory) = (buffer.offset, buffer.len, buffer.capacity);
+        let end = offset.checked_add(len).filter(|end| *end <= memory && u32::try_from(len).is_ok());
+        let end = end.ok_or(Failure::Range { offset, len, headroom: 0, memory })?;
+        packet(window, offset..end, buffer.ecn, Some(&buffer.meta), way)
+    }
+
+    #[inline]
+    fn done(&self, index: usize, way: Way, frame: &Frame<'_>) {
+        let Some(Ok((mut buffer, _))) = Buffers::get(self, index) else { return };
+        (buffer.offset, buffer.len) = (frame.range().start, frame.len());
+        buffer.vni = frame.vni().map_or(OVERLANE_NONE, |vni| vni.get());
+        (buffer.verdict, buffer.target) = verdict(frame.verdict());
+        if let Way::Encap(_) = way {
+            buffer.ecn = frame.ecn();
+        }
+        describe(&mut buffer.meta, way, frame);
+        self.set(index, buffer);
+    }
+}
+
+#[inline]
+fn packet<'c>(
+    window: Window<'c>,
+    range: Range<usize>,
+    ecn: u8,
+    meta: Option<&overlane_meta>,
+    way: Way,
+) -> Result<Packet<'c>, Failure> {
+    let mut packet = Packet { window, range, ecn: 0, source: None, group: None, segment_len: 0 };
+    if let Way::Decap(source) = way {
+        if ecn > 3 {
+            return Err(Failure::Value { what: "ecn", value: ecn.into() });
+        }
+        (packet.ecn, packet.source) = (ecn, source);
+    }
+    if let Some(meta) = meta {
+        let group = meta.group()?;
+        match way {
+            Way::Encap(_) => (packet.group, packet.segment_len) = (group, meta.segment_len as usize),
+            Way::Decap(_) => packet.source = meta.source.stated()?.or(packet.source),
+        }
+    }
+    Ok(packet)
+}
+
+#[inline]
+fn describe(meta: &mut overlane_meta, way: Way, frame: &Frame<'_>) {
+    match way {
+        Way::Encap(_) => meta.flow_hash = frame.flow_hash(),
+        Way::Decap(_) => meta.set_group(frame.group()),
+    }
+}
+
+/// Decides on a batch: refuses it whole, or gives every packet its verdict.
+pub(crate) fn run<'c>(
+    engine: &mut Engine<Heap>,
+    now: u64,
+    way: Way,
+    packets: &impl Packets<'c>,
+    turn: &mut Turn<'c>,
+) -> Result<(), Refusal> {
+    let now = Instant::from_millis(now);
+    if let Way::Encap(port) = way {
+        engine.encap(now, port, &mut [])?;
+    }
+    for index in 0..packets.len() {
+        packets.get(index, way).map_err(|e| e.of_packet(index))?;
+    }
+    let mut first = 0;
+    while first < packets.len() {
+        first += group(engine, now, way, packets, turn, first)?;
+    }
+    Ok(())
+}
+
+/// Decides on the packets from `first` on that lie one behind the other, and says how many: at
+/// least one. Those that do not, or overlap, are taken after it.
+fn group<'c>(
+    engine: &mut Engine<Heap>,
+    now: Instant,
+    way: Way,
+    packets: &impl Packets<'c>,
+    turn: &mut Turn<'c>,
+    first: usize,
+) -> Result<usize, Refusal> {
+    let mut group = turn.group();
+    let mut frames: heapless::Vec<Frame<'_>, BATCH> = heapless::Vec::new();
+    for index in first..packets.len().min(first.saturating_add(BATCH)) {
+        let packet = packets.get(index, way).map_err(|e| e.of_packet(index))?;
+        let Some(octets) = group.take(&packet.window) else { break };
+        let mut frame =
+            Frame::new(octets, packet.range)?.with_segment_len(packet.segment_len).with_ecn(packet.ecn);
+        if let Some(source) = packet.source {
+            frame = frame.with_source(source);
+        }
+        if let Some(group) = packet.group {
+            frame = frame.with_group(group);
+        }
+        if frames.push(frame).is_err() {
+            break;
+        }
+    }
+    match way {
+        Way::Encap(port) => engine.encap(now, port, &mut frames)?,
+        Way::Decap(_) => engine.decap(now, &mut frames),
+    }
+    for (index, frame) in (first..).zip(&frames) {
+        packets.done(index, way, frame);
+    }
+    // The first of a group always finds room.
+    Ok(frames.len().max(1))
+}
+
+/// The copies of a frame that was flooded, from number `cursor` on; how many there were.
+pub(crate) fn replicas(
+    engine: &Engine<Heap>,
+    frame: Frame<'_>,
+    cursor: usize,
+    to: &Array<'_, overlane_replica>,
+) -> usize {
+    use overlane::engine::Replica;
+    let mut count = 0;
+    for (index, replica) in engine.replicas(&frame).skip(cursor).take(to.len()).enumerate() {
+        let mut copy = overlane_replica { ecn: frame.ecn(), ..zeroed() };
+        match replica {
+            Replica::Port(p) => (copy.kind, copy.id) = (OVERLANE_AT_PORT, p.0),
+            Replica::Underlay { vtep, header } => {
+                (copy.kind, copy.id, copy.header_len) = (OVERLANE_AT_VTEP, vtep.0, header.len() as u8);
+                for (to, from) in copy.header.iter_mut().zip(header.as_slice()) {
+                    *to = *from;
+                }
+            }
+        }
+        to.set(index, copy);
+        count = index + 1;
+    }
+    count
+}
