@@ -30,3 +30,7 @@ pub mod smoltcp;
 pub mod table;
 pub mod time;
 pub mod wire;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
