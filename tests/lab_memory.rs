@@ -1,0 +1,59 @@
+//! The lab's in-memory part works, and its report tells what failed.
+
+#[path = "../examples/lab/memory.rs"]
+mod memory;
+#[path = "../examples/lab/report.rs"]
+mod report;
+
+use overlane::addr::Vni;
+use overlane::wire::vxlan::{VxlanHeader, VxlanPolicy};
+
+#[test]
+fn every_pair_of_pods_resolves_pings_and_transfers() {
+    let mut said = Vec::new();
+    let options = memory::Options { pings: 3, octets: 100_000 };
+    let report = memory::run(&options, &mut |line| said.push(line.to_owned())).unwrap();
+    assert!(report.worked(), "{report}");
+    assert_eq!((report.nodes.len(), report.pairs.len()), (3, 6));
+    assert!(said.len() > 6 * 2, "{said:?}");
+    for pair in &report.pairs {
+        assert_eq!(pair.neighbor, Some(report.nodes[pair.to].mac));
+        assert_eq!((pair.answered, pair.octets), (3, 100_000));
+    }
+    for (n, node) in report.nodes.iter().enumerate() {
+        assert_eq!(node.drops, []);
+        // Each node learned every pod: its own at the port, the others at their nodes.
+        let learned: Vec<_> = node.fdb.iter().map(|l| (l.mac, l.at.clone())).collect();
+        let expected: Vec<_> = (0..3)
+            .map(|m| {
+                let at = if m == n { "port 0".to_owned() } else { report.nodes[m].underlay.to_string() };
+                (report.nodes[m].mac, at)
+            })
+            .collect();
+        assert_eq!(learned, expected);
+    }
+    // What a capture is made of: in order, from node to node, VXLAN of this VNI.
+    assert!(report.packets.is_sorted_by_key(|p| p.time));
+    for packet in &report.packets {
+        let vxlan = VxlanHeader::parse(&packet.payload, &VxlanPolicy::default()).unwrap();
+        assert_eq!((vxlan.vni, packet.dst.port()), (report.vni, 4789));
+        assert!(packet.src.port() >= 49_152 && packet.src.ip() != packet.dst.ip());
+        assert!(packet.payload.len() + 28 <= 1500);
+    }
+}
+
+#[test]
+fn the_report_says_what_failed() {
+    let options = memory::Options { pings: 1, octets: 1 };
+    let good = memory::run(&options, &mut |_| {}).unwrap();
+    assert!(good.to_string().contains("All 6 pairs worked."), "{good}");
+    let spoil: [fn(&mut report::Pair); 4] =
+        [|p| p.neighbor = None, |p| p.answered = 0, |p| p.pings = 0, |p| p.whole = false];
+    for spoil in spoil {
+        let mut bad = good.clone();
+        spoil(&mut bad.pairs[4]);
+        assert!(!bad.worked() && bad.to_string().contains("1 of 6 pairs FAILED."), "{bad}");
+    }
+    let nothing = report::Report { vni: Vni::truncate(1), ..report::Report::default() };
+    assert!(!nothing.worked());
+}
