@@ -6,6 +6,7 @@ mod memory;
 mod report;
 
 use overlane::addr::Vni;
+use overlane::wire::outer::{self, OuterPolicy, Shape};
 use overlane::wire::vxlan::{VxlanHeader, VxlanPolicy};
 
 #[test]
@@ -56,4 +57,24 @@ fn the_report_says_what_failed() {
     }
     let nothing = report::Report { vni: Vni::truncate(1), ..report::Report::default() };
     assert!(!nothing.worked());
+}
+
+/// The capture holds each datagram behind Ethernet, IPv4 and UDP headers that read as it was sent.
+#[test]
+fn the_capture_holds_what_crossed_the_underlay() {
+    let options = memory::Options { pings: 1, octets: 1000 };
+    let report = memory::run(&options, &mut |_| {}).unwrap();
+    let mut file = Vec::new();
+    memory::write(&report.packets, &mut file).unwrap();
+    assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+    let mut at = 0;
+    for packet in &report.packets {
+        let found = file[at..].windows(packet.payload.len()).position(|w| w == packet.payload).unwrap();
+        let start = at + found - (14 + 20 + 8);
+        let frame = &file[start..at + found + packet.payload.len()];
+        let outer = outer::parse(Shape::Ethernet, frame, &OuterPolicy::default()).unwrap();
+        assert_eq!((outer.src, outer.dst), (Some(packet.src.ip()), Some(packet.dst.ip())));
+        assert_eq!((outer.udp_src, outer.udp_dst), (packet.src.port(), packet.dst.port()));
+        at += found + packet.payload.len();
+    }
 }

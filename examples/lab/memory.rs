@@ -9,11 +9,10 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
+use overlane::addr::{MacAddr, PortId, Vni, VtepId};
 use overlane::engine::{Capacity, Command, Engine, EngineConfig, Frame, Heap, Replica, Verdict};
 use overlane::smoltcp::PodDevice;
 use overlane::table::Seed;
-use overlane::table::fdb::EntryKind;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
 use overlane::table::vtep::VtepConfig;
@@ -21,13 +20,16 @@ use overlane::time::Instant;
 use overlane::wire::arp::ArpPacket;
 use overlane::wire::ethernet::{EthernetHeader, ethertype};
 use overlane::wire::inner::source_port;
+use overlane::wire::outer::Shape;
+use overlane::wire::template::{Fields, Template, TemplateConfig, UdpChecksum};
 use overlane::wire::vxlan;
+use overlane_testkit::pcapng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpCidr};
 
-use super::report::{FdbLine, Node as NodeReport, Packet, Pair, Report};
+use super::report::{Node as NodeReport, Packet, Pair, Report};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -126,6 +128,41 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         pairs,
         packets: lab.packets,
     })
+}
+
+/// Writes datagrams as a capture of an Ethernet underlay. Outer headers are overlane's own; the MAC
+/// addresses in them stand for the nodes' network cards.
+pub fn write(packets: &[Packet], out: impl std::io::Write) -> Result<()> {
+    let mut file = pcapng::Writer::new(out)?;
+    let interface = file.interface("underlay", 0)?;
+    let card = |addr: IpAddr| match addr {
+        IpAddr::V4(a) => MacAddr([2, 0, a.octets()[0], a.octets()[1], a.octets()[2], a.octets()[3]]),
+        IpAddr::V6(a) => MacAddr::from_u64(a.to_bits() as u64 | 0x0200_0000_0000),
+    };
+    for packet in packets {
+        let template = Template::new(&TemplateConfig {
+            shape: Shape::Ethernet,
+            local: packet.src.ip(),
+            remote: packet.dst.ip(),
+            remote_port: packet.dst.port(),
+            local_mac: card(packet.src.ip()),
+            remote_mac: card(packet.dst.ip()),
+            ttl: 64,
+            dscp: 0,
+            dont_fragment: true,
+            udp_checksum: UdpChecksum::Zero,
+        })?;
+        // The template writes a VXLAN header of its own; the packet's stands behind it already.
+        let (header, inner) = packet.payload.split_at(vxlan::HEADER_LEN);
+        let fields = Fields { source_port: packet.src.port(), ..Fields::default() };
+        let mut data = template.header(inner, &fields).ok_or("a datagram too long")?.as_slice().to_vec();
+        data.truncate(data.len() - vxlan::HEADER_LEN);
+        data.extend([header, inner].concat());
+        let time = std::time::UNIX_EPOCH + packet.time;
+        file.frame(interface, &pcapng::Frame { time, wire_len: data.len() as u32, outgoing: false, data })?;
+    }
+    file.finish()?;
+    Ok(())
 }
 
 impl Node {
@@ -227,41 +264,18 @@ impl Node {
     }
 
     fn report(&self) -> NodeReport {
-        let place = |at| match at {
-            Destination::Port(port) => port.to_string(),
-            Destination::Vtep(id) => self.engine.vtep(id).map_or("?".into(), |v| v.config.addr.to_string()),
-        };
-        let how = |kind| match kind {
-            EntryKind::Learned => "learned",
-            EntryKind::Sticky => "sticky",
-            EntryKind::Static => "static",
-        };
-        let entries = self.engine.tables().fdb().iter();
-        let mut fdb: Vec<FdbLine> = entries
-            .map(|e| FdbLine { mac: e.mac, at: place(e.destination), how: how(e.kind).into() })
-            .collect();
-        fdb.sort_by_key(|line| line.mac);
-        let c = self.engine.counters();
-        let counters = [
-            ("encap", c.encap_frames),
-            ("decap", c.decap_frames),
-            ("to_underlay", c.to_underlay),
-            ("to_port", c.to_port),
-            ("flooded", c.flooded),
-            ("learned", c.learned),
-            ("moved", c.moved),
-            ("aged", c.aged),
-        ];
-        NodeReport {
+        let mut node = NodeReport {
             name: self.name.into(),
             data_plane: "overlane".into(),
             underlay: self.addr.into(),
             pod: self.pod.into(),
             mac: self.mac,
-            fdb,
-            counters: counters.iter().filter(|c| c.1 > 0).map(|c| (c.0.into(), c.1)).collect(),
-            drops: c.drops.iter().map(|(reason, n)| (reason.to_string(), n)).collect(),
-        }
+            fdb: Vec::new(),
+            counters: Vec::new(),
+            drops: Vec::new(),
+        };
+        node.read(&self.engine);
+        node
     }
 }
 

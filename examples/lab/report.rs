@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use overlane::addr::{MacAddr, Vni};
+use overlane::addr::{Destination, MacAddr, Vni};
+use overlane::engine::{Engine, Storage};
+use overlane::table::fdb::EntryKind;
 
 /// All that a lab found out.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,39 @@ pub struct Packet {
     pub dst: SocketAddr,
     /// The UDP payload: the VXLAN header and the inner frame.
     pub payload: Vec<u8>,
+}
+
+impl Node {
+    /// Takes over what the engine knows: addresses, counters, drops.
+    pub fn read<S: Storage>(&mut self, engine: &Engine<S>) {
+        let place = |at| match at {
+            Destination::Port(port) => port.to_string(),
+            Destination::Vtep(id) => engine.vtep(id).map_or("?".into(), |v| v.config.addr.to_string()),
+        };
+        let how = |kind| match kind {
+            EntryKind::Learned => "learned",
+            EntryKind::Sticky => "sticky",
+            EntryKind::Static => "static",
+        };
+        let entries = engine.tables().fdb().iter();
+        self.fdb = entries
+            .map(|e| FdbLine { mac: e.mac, at: place(e.destination), how: how(e.kind).into() })
+            .collect();
+        self.fdb.sort_by_key(|line| line.mac);
+        let c = engine.counters();
+        let counters = [
+            ("encap", c.encap_frames),
+            ("decap", c.decap_frames),
+            ("to_underlay", c.to_underlay),
+            ("to_port", c.to_port),
+            ("flooded", c.flooded),
+            ("learned", c.learned),
+            ("moved", c.moved),
+            ("aged", c.aged),
+        ];
+        self.counters = counters.iter().filter(|c| c.1 > 0).map(|c| (c.0.into(), c.1)).collect();
+        self.drops = c.drops.iter().map(|(reason, n)| (reason.to_string(), n)).collect();
+    }
 }
 
 impl Pair {

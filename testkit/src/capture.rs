@@ -15,20 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 
 use crate::netns::NetNs;
-
-/// One frame that was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// When the kernel saw it.
-    pub time: SystemTime,
-    /// Its length, of which `data` may be the beginning only. A segmentation-offload superframe is
-    /// one frame of up to 64 KiB.
-    pub wire_len: u32,
-    /// Sent by the device, not received.
-    pub outgoing: bool,
-    /// From the destination MAC on.
-    pub data: Vec<u8>,
-}
+pub use crate::pcapng::Frame;
 
 /// What a capture keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

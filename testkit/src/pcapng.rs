@@ -1,9 +1,21 @@
 //! Writes pcapng files (draft-ietf-opsawg-pcapng), as Wireshark and tshark open them.
 
 use std::io::{self, Write};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::capture::Frame;
+/// One frame that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// When the kernel saw it.
+    pub time: SystemTime,
+    /// Its length, of which `data` may be the beginning only. A segmentation-offload superframe is
+    /// one frame of up to 64 KiB.
+    pub wire_len: u32,
+    /// Sent by the device, not received.
+    pub outgoing: bool,
+    /// From the destination MAC on.
+    pub data: Vec<u8>,
+}
 
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u16 = 1;
