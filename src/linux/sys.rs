@@ -135,6 +135,14 @@ pub(super) fn tun_set_native_endian(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// A descriptor of our own for the open file behind descriptor `number` of this process.
+pub(super) fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer; a number that is no open descriptor gives EBADF.
+    let fd = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: fcntl() gave this descriptor just now; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Sets `O_NONBLOCK`.
 pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `fd` is open for the borrow; F_GETFL takes no argument and gives an integer.
@@ -161,6 +169,8 @@ impl IntOption {
     pub(super) const NO_CHECKSUM6_RX: IntOption = IntOption::new(libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX);
     pub(super) const MTU_DISCOVER4: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
     pub(super) const MTU_DISCOVER6: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER);
+    pub(super) const ROUTE_MTU4: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_MTU);
+    pub(super) const ROUTE_MTU6: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_MTU);
     pub(super) const RECEIVE_TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_RECVTOS);
     pub(super) const RECEIVE_CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
     pub(super) const V6ONLY: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);

@@ -1,10 +1,11 @@
 //! TAP devices: Ethernet frames to and from the network stack of this machine.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::Sent;
@@ -94,6 +95,14 @@ impl Tap {
         }
         sys::set_nonblocking(file.as_fd()).map_err(|e| Error::new("make non-blocking", name.as_str(), e))?;
         Tap::prepare(file, name, flags & sys::IFF_VNET_HDR != 0, mtu)
+    }
+
+    /// Takes over descriptor `number` of this process, as [`Tap::from_fd`]: one that the process was
+    /// started with. It is duplicated; the number itself stays open.
+    pub fn from_inherited(number: RawFd, mtu: Option<u16>) -> Result<Tap, Error> {
+        let fd = sys::duplicate(number)
+            .map_err(|e| Error::new("take over as a TAP", format!("descriptor {number}"), e))?;
+        Tap::from_fd(fd, mtu)
     }
 
     fn prepare(file: File, name: String, virtio: bool, mtu: Option<u16>) -> Result<Tap, Error> {
@@ -381,6 +390,8 @@ pub(super) mod tests {
             error.to_string().starts_with("cannot take over as a TAP the descriptor: ENOTTY; "),
             "{error}"
         );
+        let error = Tap::from_inherited(-1, None).unwrap_err();
+        assert_eq!(error.to_string(), "cannot take over as a TAP descriptor -1: EBADF");
     }
 
     /// A TAP whose other end is a socket, and that socket.

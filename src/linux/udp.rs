@@ -1,7 +1,7 @@
 //! The underlay: UDP sockets that carry VXLAN between VTEPs.
 
 use alloc::string::ToString;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -134,6 +134,21 @@ impl Underlay {
     /// The address and port that it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The MTU in octets of the route from `local` to `to`, as the calling thread's network namespace
+    /// has it now: the interface's, the route's own, or less where the path was found to carry less
+    /// (`IP_MTU`, `IPV6_MTU`). Nothing is sent.
+    pub fn route_mtu(local: IpAddr, to: IpAddr) -> Result<u32, Error> {
+        let option = if to.is_ipv4() { IntOption::ROUTE_MTU4 } else { IntOption::ROUTE_MTU6 };
+        let read = || {
+            let socket = UdpSocket::bind((local, 0))?;
+            // Connecting a UDP socket looks the route up; the port does not matter.
+            socket.connect((to, 9))?;
+            sys::get_option(socket.as_fd(), option)
+        };
+        let mtu = read().map_err(|e| Error::new("find the MTU of the route to", to.to_string(), e))?;
+        Ok(u32::try_from(mtu).unwrap_or(0))
     }
 
     /// The receive buffer that the kernel gave, in octets, as it accounts them. Less than what was

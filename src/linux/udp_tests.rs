@@ -110,3 +110,12 @@ fn a_descriptor_that_is_no_udp_socket_is_refused() {
     let error = Underlay::from_socket(disguised, &UnderlayConfig::default()).unwrap_err();
     assert!(error.to_string().ends_with("it is not a UDP socket"), "{error}");
 }
+
+#[test]
+fn the_mtu_of_a_route_is_that_of_its_interface() {
+    let ip = |text: &str| text.parse().unwrap();
+    assert!(Underlay::route_mtu(ip("127.0.0.1"), ip("127.0.0.2")).unwrap() >= 1280);
+    assert!(Underlay::route_mtu(ip("::1"), ip("::1")).unwrap() >= 1280);
+    let error = Underlay::route_mtu(ip("127.0.0.1"), ip("240.0.0.1")).unwrap_err();
+    assert!(error.to_string().starts_with("cannot find the MTU of the route to 240.0.0.1: "), "{error}");
+}
