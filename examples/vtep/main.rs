@@ -1,0 +1,75 @@
+//! A VXLAN tunnel end in user space: TAP devices on one side, UDP on the other.
+//!
+//! ```text
+//! cargo run --release --example vtep -- --tap ol0 --local 192.0.2.1 --vni 42 --remote 192.0.2.2
+//! ```
+//!
+//! `--help` tells the rest. SIGUSR1 prints tables and counters, SIGINT and SIGTERM end the program;
+//! the devices that it made go with it. Exit code 1: something in the system refused, or a device
+//! is gone; 2: wrong arguments.
+
+// A program has std; only the library must do without.
+#![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core)]
+
+#[cfg(target_os = "linux")]
+mod args;
+#[cfg(target_os = "linux")]
+mod node;
+#[cfg(target_os = "linux")]
+mod report;
+#[cfg(target_os = "linux")]
+mod signals;
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("vtep: this program needs Linux");
+    std::process::exit(1);
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    use std::io::{Write, stderr};
+
+    let plan = match args::plan(std::env::args_os()) {
+        Ok(plan) => plan,
+        // Help and version are no errors; clap ends with 2 for what is one.
+        Err(refused) => refused.exit(),
+    };
+    match run(&plan) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "vtep: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::{BufWriter, Write, stderr, stdout};
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    /// How often the devices are looked at, for an MTU or MAC address that somebody has changed.
+    const LOOK: Duration = Duration::from_secs(5);
+
+    let mut signals = signals::Signals::new()?;
+    let mut node = node::Node::start(plan)?;
+    let _ = write!(stderr(), "{}", report::Greeting(&node));
+    let mut looked = Instant::now();
+    loop {
+        // Whoever reads the report may have gone: that ends nothing.
+        match node.driver.turn_or(signals.as_fd(), LOOK)?.woken.then(|| signals.take()) {
+            Some(signals::Asked::End) => return Ok(()),
+            Some(signals::Asked::Report) => {
+                let mut out = BufWriter::new(stdout().lock());
+                let _ = report::write(&mut out, &node.driver).and_then(|()| out.flush());
+            }
+            Some(signals::Asked::Nothing) | None => {}
+        }
+        if looked.elapsed() >= LOOK {
+            node.refresh();
+            looked = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Setting up what the arguments ask for.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use overlane::addr::{IpPrefix, Ipv4Prefix, Ipv6Prefix, NextHop, PortId, VtepId};
+use overlane::engine::{Capacity, Command, Engine, EngineConfig};
+use overlane::linux::{Driver, Links, Tap, Underlay, UnderlayConfig};
+use overlane::table::Seed;
+use overlane::table::port::PortConfig;
+use overlane::table::vni::{Accept, Mode, VniConfig};
+use overlane::table::vtep::VtepConfig;
+
+use crate::args::{Attachment, Device, Hop, Learn, Plan};
+
+/// The MTU of an Ethernet, where no route tells another.
+const ETHERNET_MTU: u16 = 1500;
+
+/// Octets around an inner IP packet: inner Ethernet, VXLAN, UDP and outer IP headers.
+fn overhead(underlay: IpAddr) -> u16 {
+    14 + 8 + 8 + if underlay.is_ipv4() { 20 } else { 40 }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) driver: Driver,
+}
+
+impl Node {
+    pub(crate) fn start(plan: &Plan) -> Result<Node, Box<dyn Error>> {
+        let mut driver = driver(plan)?;
+        for local in &plan.locals {
+            driver.add_socket(Underlay::bind(*local, &UnderlayConfig::default())?)?;
+        }
+        let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, *remote)).collect();
+        let mut vteps = Vec::new();
+        for ((remote, mac), mtu) in plan.remotes.iter().zip(&mtus) {
+            let config = VtepConfig {
+                inner_mac: Some(*mac),
+                mtu: *mtu,
+                ..VtepConfig::new(remote.ip(), remote.port())
+            };
+            let vtep = driver.apply(&Command::AddVtep(config))?.vtep().ok_or("no VTEP id")?;
+            vteps.push((remote.ip(), vtep));
+        }
+        for segment in &plan.segments {
+            let mode = match segment.routes.is_empty() {
+                true => Mode::Bridged,
+                false => Mode::Routed { router_mac: plan.router_mac },
+            };
+            let accept = if plan.learn == Learn::Any { Accept::AnySource } else { Accept::KnownVteps };
+            let config =
+                VniConfig { mode, accept, learning: plan.learn != Learn::Off, ..VniConfig::default() };
+            driver.apply(&Command::AddVni { vni: segment.vni, config })?;
+            for (_, vtep) in &vteps {
+                driver.apply(&Command::AddFlood { vni: segment.vni, vtep: *vtep })?;
+            }
+        }
+        let remotes = plan.remotes.iter().map(|(r, _)| r.ip()).zip(mtus);
+        let mtu = remotes.map(|(remote, mtu)| mtu.saturating_sub(overhead(remote))).min();
+        let mtu = mtu.unwrap_or_else(|| {
+            let widest = plan.locals.iter().map(|l| overhead(l.ip())).max().unwrap_or(0);
+            plan.mtu.unwrap_or(ETHERNET_MTU).saturating_sub(widest)
+        });
+        let mut node = Node { driver };
+        for attachment in &plan.attachments {
+            let port = node.attach(attachment, mtu)?;
+            node.route(plan, attachment, port, &vteps)?;
+        }
+        for gateway in &plan.gateways {
+            node.driver.set_gateway(*gateway);
+        }
+        Ok(node)
+    }
+
+    /// Makes the device ready and puts it on a port of its VNI.
+    fn attach(&mut self, attachment: &Attachment, mtu: u16) -> Result<PortId, Box<dyn Error>> {
+        let tap = match &attachment.device {
+            Device::Named(name) => {
+                let mut tap = Tap::create(name)?;
+                tap.set_mtu(mtu)?;
+                tap
+            }
+            // Its MTU is that of who made it, unless it cannot be read from here.
+            Device::Open(fd) => {
+                Tap::from_inherited(*fd, None).or_else(|_| Tap::from_inherited(*fd, Some(mtu)))?
+            }
+        };
+        let mut links = Links::open()?;
+        if !attachment.addresses.is_empty() {
+            let index = links.get(tap.name())?.index;
+            for (addr, len) in &attachment.addresses {
+                links.add_address(index, *addr, *len)?;
+            }
+        }
+        let config = PortConfig { peer_mac: Some(tap.mac()), ..PortConfig::new(attachment.vni) };
+        let port = self.driver.apply(&Command::AddPort(config))?.port().ok_or("no port id")?;
+        self.driver.add_tap(port, tap)?;
+        if matches!(attachment.device, Device::Named(_))
+            && let Some(tap) = self.driver.tap_mut(port)
+        {
+            tap.set_up()?;
+        }
+        Ok(port)
+    }
+
+    /// The routes of a routed VNI. What nobody else has is the device's: the host behind it is a
+    /// router, or the one pod.
+    fn route(
+        &mut self,
+        plan: &Plan,
+        attachment: &Attachment,
+        port: PortId,
+        vteps: &[(IpAddr, VtepId)],
+    ) -> Result<(), Box<dyn Error>> {
+        let vni = attachment.vni;
+        let asked = plan.segments.iter().find(|s| s.vni == vni).map_or(&[][..], |s| &s.routes);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let mut routes = Vec::new();
+        for all in ["0.0.0.0/0", "::/0"] {
+            routes.push((all.parse()?, NextHop::Port(port)));
+        }
+        for (addr, len) in &attachment.addresses {
+            let prefix = match addr {
+                IpAddr::V4(a) => IpPrefix::V4(Ipv4Prefix::truncate(*a, *len)?),
+                IpAddr::V6(a) => IpPrefix::V6(Ipv6Prefix::truncate(*a, *len)?),
+            };
+            routes.push((prefix, NextHop::Port(port)));
+        }
+        // Last, so that what was asked for replaces what was only assumed.
+        for (prefix, hop) in asked {
+            let vtep = |addr| vteps.iter().find(|(a, _)| *a == addr).map(|(_, vtep)| *vtep);
+            let next_hop = match hop {
+                Hop::Device => NextHop::Port(port),
+                Hop::Remote(addr) => NextHop::Vtep(vtep(*addr).ok_or("a route to nowhere")?),
+            };
+            routes.push((*prefix, next_hop));
+        }
+        for (prefix, next_hop) in routes {
+            self.driver.apply(&Command::AddRoute { vni, prefix, next_hop })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the devices' MTU and MAC addresses again: somebody may have changed them. A device that
+    /// is now in another network namespace keeps what it had.
+    pub(crate) fn refresh(&mut self) {
+        let ports: Vec<PortId> = self.driver.taps().map(|(port, _)| port).collect();
+        for port in ports {
+            let mac = self.driver.tap_mut(port).and_then(|tap| tap.refresh().ok().map(|()| tap.mac()));
+            let known = self.driver.engine().tables().ports().get(port).map(|p| p.config);
+            if let (Some(mac), Some(config)) = (mac, known)
+                && config.peer_mac != Some(mac)
+            {
+                let config = PortConfig { peer_mac: Some(mac), ..config };
+                let _ = self.driver.apply(&Command::SetPort { port, config });
+            }
+        }
+    }
+}
+
+fn driver(plan: &Plan) -> Result<Driver, Box<dyn Error>> {
+    let mut seed = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let first = plan.locals.first().ok_or("no local address")?;
+    let mut config = EngineConfig::new(first.ip(), Seed::new(seed));
+    config.port = first.port();
+    config.ageing = Duration::from_secs(plan.ageing.into());
+    for local in &plan.locals {
+        match local.ip() {
+            IpAddr::V4(a) => config.local_v4 = Some(a),
+            IpAddr::V6(a) => config.local_v6 = Some(a),
+        }
+    }
+    let (segments, remotes) = (plan.segments.len(), plan.remotes.len());
+    let routes: usize = plan.segments.iter().map(|s| s.routes.len() + 4).sum();
+    let default = Capacity::default();
+    let capacity = Capacity {
+        routes_v4: default.routes_v4.max(routes),
+        routes_v6: default.routes_v6.max(routes),
+        vnis: default.vnis.max(segments),
+        vteps: default.vteps.max(2 * remotes),
+        ports: default.ports.max(plan.attachments.len()),
+        flood_members: default.flood_members.max(segments * remotes + plan.attachments.len()),
+        ..default
+    };
+    Ok(Driver::new(Engine::with_capacity(config, &capacity)?)?)
+}
+
+/// The largest outer packet to a remote.
+fn outer_mtu(plan: &Plan, remote: SocketAddr) -> u16 {
+    let local = plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4());
+    let route = || Underlay::route_mtu(local?.ip(), remote.ip()).ok();
+    let found = || route().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)).filter(|mtu| *mtu >= 256);
+    plan.mtu.or_else(found).unwrap_or(ETHERNET_MTU)
+}

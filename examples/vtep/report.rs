@@ -1,0 +1,148 @@
+//! Tables and counters, for people.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use overlane::addr::{Destination, IpPrefix, Ipv4Prefix, Ipv6Prefix};
+use overlane::engine::ScopeCounters;
+use overlane::linux::Driver;
+use overlane::table::fdb::EntryKind;
+use overlane::table::vni::{Accept, Mode};
+use overlane::table::vtep::Origin;
+
+use crate::node::Node;
+
+/// What runs, when it begins to.
+pub(crate) struct Greeting<'a>(pub(crate) &'a Node);
+
+impl fmt::Display for Greeting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = &self.0.driver;
+        let tables = driver.engine().tables();
+        for (port, tap) in driver.taps() {
+            let Some(record) = tables.ports().get(port) else { continue };
+            let vni = record.config.vni;
+            let mode = tables.vnis().get(record.vni_index).map(|v| v.config.mode);
+            write!(f, "vtep: {tap} (MTU {}, {}) is in VNI {vni}", tap.mtu(), tap.mac())?;
+            match mode {
+                Some(Mode::Routed { router_mac }) => writeln!(f, ", routed by {router_mac}")?,
+                _ => writeln!(f)?,
+            }
+        }
+        for socket in driver.sockets() {
+            writeln!(f, "vtep: on {} to {} VTEPs", socket.local_addr(), tables.vteps().len())?;
+        }
+        Ok(())
+    }
+}
+
+struct Carried<'a>(Option<&'a ScopeCounters>);
+
+impl fmt::Display for Carried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ScopeCounters { traffic: t, drops } = self.0.copied().unwrap_or_default();
+        write!(
+            f,
+            "in {} frames {} octets, out {} frames {} octets",
+            t.rx_frames, t.rx_octets, t.tx_frames, t.tx_octets
+        )?;
+        match drops.total() {
+            0 => Ok(()),
+            n => write!(f, ", {n} dropped"),
+        }
+    }
+}
+
+/// Writes everything that there is to see.
+pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
+    let (engine, now) = (driver.engine(), driver.now());
+    let tables = engine.tables();
+    writeln!(out, "== after {now}")?;
+    for (index, entry) in tables.vnis().iter() {
+        let vni = entry.vni;
+        let mode = match entry.config.mode {
+            Mode::Bridged => "bridged".to_string(),
+            Mode::Routed { router_mac } => format!("routed by {router_mac}"),
+        };
+        let accept = match (entry.config.accept, entry.config.learning) {
+            (_, false) => "learning off",
+            (Accept::KnownVteps, true) => "learning from known VTEPs",
+            (Accept::AnySource, true) => "learning from any source",
+        };
+        writeln!(out, "VNI {vni}: {mode}, {accept}; {}", Carried(engine.vni_counters(vni)))?;
+        for (port, _) in tables.ports().of_vni(index) {
+            let name = driver.tap(port).map_or("no device", |tap| tap.name());
+            writeln!(out, "  {port} {name}: {}", Carried(engine.port_counters(port)))?;
+        }
+        let flood: Vec<String> = tables.floods().vteps(index).map(|v| v.to_string()).collect();
+        writeln!(out, "  floods to {}", if flood.is_empty() { "nobody".into() } else { flood.join(", ") })?;
+        for (addr, len, hop) in tables.routes_v4().iter(index.0) {
+            if let Ok(prefix) = Ipv4Prefix::truncate(addr, len) {
+                writeln!(out, "  route {} leads to {hop}", IpPrefix::V4(prefix))?;
+            }
+        }
+        for (addr, len, hop) in tables.routes_v6().iter(index.0) {
+            if let Ok(prefix) = Ipv6Prefix::truncate(addr, len) {
+                writeln!(out, "  route {} leads to {hop}", IpPrefix::V6(prefix))?;
+            }
+        }
+    }
+    for (id, vtep) in tables.vteps().iter() {
+        let config = &vtep.config;
+        let origin = if vtep.origin == Origin::Learned { ", learned" } else { "" };
+        write!(out, "{id}: {} port {}{origin}", config.addr, config.port)?;
+        if let Some(mac) = config.inner_mac.filter(|_| vtep.routes > 0) {
+            write!(out, ", router {mac}")?;
+        }
+        if config.mtu > 0 {
+            write!(out, ", MTU {}", config.mtu)?;
+        }
+        let macs = tables.fdb().learned_by(Destination::Vtep(id));
+        writeln!(out, ", {macs} MACs; {}", Carried(engine.vtep_counters(id)))?;
+    }
+    writeln!(out, "FDB: {} of {}", tables.fdb().len(), tables.fdb().capacity())?;
+    for entry in tables.fdb().iter() {
+        write!(out, "  VNI {} {} at {}", entry.vni, entry.mac, entry.destination)?;
+        match entry.kind {
+            EntryKind::Static => writeln!(out, ", static")?,
+            kind => {
+                let age = now.saturating_since(entry.last_seen).as_secs();
+                let sticky = if kind == EntryKind::Sticky { ", sticky" } else { "" };
+                writeln!(out, "{sticky}, seen {age} s ago")?;
+            }
+        }
+    }
+    let c = engine.counters();
+    writeln!(
+        out,
+        "engine: {} from devices, {} from the underlay; {} to VTEPs, {} to devices, {} flooded",
+        c.encap_frames, c.decap_frames, c.to_underlay, c.to_port, c.flooded
+    )?;
+    writeln!(
+        out,
+        "MACs: {} learned, {} moved, {} aged, {} evicted, {} not learned",
+        c.learned, c.moved, c.aged, c.evicted, c.not_learned
+    )?;
+    for (reason, n) in c.punts.iter() {
+        writeln!(out, "slow path {reason}: {n}")?;
+    }
+    for (reason, n) in c.drops.iter() {
+        writeln!(out, "dropped {reason}: {n}")?;
+    }
+    let d = driver.counters();
+    writeln!(out, "kernel: {} frames and {} datagrams taken, {} answers", d.tap_tx, d.udp_tx, d.answered)?;
+    for (what, n) in [
+        ("queue full", d.queue_full),
+        ("too big", d.too_big),
+        ("unreachable", d.unreachable),
+        ("down", d.down),
+        ("malformed", d.malformed),
+        ("ICMP errors heard", d.icmp_errors),
+        ("answers held back", d.answers_limited),
+    ] {
+        if n > 0 {
+            writeln!(out, "kernel {what}: {n}")?;
+        }
+    }
+    Ok(())
+}

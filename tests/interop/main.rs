@@ -1,0 +1,49 @@
+//! overlane nodes and the kernel's own VXLAN device on one underlay, in network namespaces.
+//!
+//! Each case runs in a process of its own and takes its namespaces with it. Where the machine has no
+//! namespaces, no `/dev/net/tun` or no kernel vxlan, the cases are skipped and say so;
+//! `OVERLANE_REQUIRE_NETNS=1` makes that a failure.
+
+#[cfg(target_os = "linux")]
+mod bridged;
+#[cfg(target_os = "linux")]
+mod node;
+#[cfg(target_os = "linux")]
+mod routed;
+#[cfg(target_os = "linux")]
+mod vtep;
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+fn main() {
+    use overlane_testkit::netns::Need;
+    use overlane_testkit::suite::{self, Case};
+
+    const ALL: &[Need] = &[Need::Tap, Need::Veth, Need::Bridge, Need::Vxlan];
+    const CASES: &[Case] = &[
+        Case::new("kernel_vxlan_over_ipv4_port_4789_vni_0", ALL, bridged::ipv4_port_4789_vni_0),
+        Case::new("kernel_vxlan_over_ipv4_port_8472_vni_ffffff", ALL, bridged::ipv4_port_8472_vni_ffffff),
+        Case::new("kernel_vxlan_over_ipv6_port_4789_vni_ffffff", ALL, bridged::ipv6_port_4789_vni_ffffff),
+        Case::new("kernel_vxlan_over_ipv6_port_8472_vni_0", ALL, bridged::ipv6_port_8472_vni_0),
+        Case::new("outer_udp_checksums_over_ipv4", ALL, bridged::udp_checksums_over_ipv4),
+        Case::new("no_outer_udp_checksums_over_ipv6", ALL, bridged::no_udp_checksums_over_ipv6),
+        Case::new("group_policy", ALL, bridged::group_policy),
+        Case::new("behind_a_bridge", ALL, bridged::behind_a_bridge),
+        Case::new("several_vnis_with_the_same_addresses", ALL, bridged::several_vnis),
+        Case::new("three_nodes_flood_over_both_families", ALL, bridged::three_nodes),
+        Case::new("strangers_and_other_vnis_are_refused", ALL, bridged::strangers),
+        Case::new("strangers_are_learned_where_allowed", ALL, bridged::strangers_learned),
+        Case::new("both_sides_are_served_in_turn", ALL, bridged::fairness),
+        Case::new("a_removed_tap_ends_the_loop", ALL, bridged::removed_tap),
+        Case::new("routed_between_overlane_nodes_and_flannel", ALL, routed::two_nodes_and_flannel),
+        Case::new("routed_packets_too_big_are_answered", ALL, routed::too_big),
+        Case::new("vtep_example_bridged", ALL, vtep::bridged),
+        Case::new("vtep_example_routed", ALL, vtep::routed),
+        Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),
+        Case::new("vtep_example_on_an_open_descriptor", ALL, vtep::open_descriptor),
+        Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),
+    ];
+    suite::main(CASES)
+}

@@ -1,0 +1,231 @@
+//! `examples/vtep` as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Instant;
+
+use overlane::linux::Tap;
+use overlane_testkit::NetNs;
+use overlane_testkit::rtnl::Vxlan;
+
+use crate::node::*;
+
+const BYTES: u64 = 1 << 20;
+
+/// The example beside this test's program; `cargo test --test interop` alone does not build it.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let path = profile.join("examples/vtep");
+    if !path.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--offline", "--example", "vtep"]);
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+    }
+    path
+}
+
+/// A process in a namespace; it ends with its value.
+struct Process {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+}
+
+impl Process {
+    fn start(host: &NetNs, arguments: &str) -> Process {
+        Process::start_with(host, arguments, Stdio::null())
+    }
+
+    fn start_with(host: &NetNs, arguments: &str, stdin: Stdio) -> Process {
+        let mut command = Command::new(program());
+        command.args(arguments.split_whitespace());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = host.run(|| command.spawn().unwrap());
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Process { child, errors }
+    }
+
+    /// Reads to the greeting's last line: all is set up.
+    fn ready(mut self) -> Process {
+        let mut text = String::new();
+        loop {
+            let line = text.len();
+            assert!(self.errors.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+            if text[line..].starts_with("vtep: on ") {
+                return self;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    /// Asks for the tables, ends the process by `signal`, and gives what it printed.
+    fn end(mut self, signal: &str) -> String {
+        self.signal("USR1");
+        let mut out = BufReader::new(self.child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("\nkernel: ") {
+            assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        self.signal(signal);
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{text}");
+        text
+    }
+
+    /// The exit code and what it said, of a process that ends by itself.
+    fn fail(mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        self.errors.read_to_string(&mut text).unwrap();
+        (self.child.wait().unwrap().code(), text)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn gone(host: &NetNs, device: &str) {
+    let start = Instant::now();
+    while host.rtnl().unwrap().device(device).is_ok() {
+        assert!(start.elapsed() < TIMEOUT, "{device} is still there");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+pub fn bridged() {
+    let ([one, two], _switch) = hosts();
+    let common = "--tap ol0 --vni 42 --mtu 1400";
+    let a = Process::start(
+        &one,
+        &format!("{common} --local 10.99.0.1 --remote 10.99.0.2 --address 10.42.0.1/24"),
+    );
+    let b = Process::start(
+        &two,
+        &format!("{common} --local 10.99.0.2:4789 --remote 10.99.0.1:4789 --address 10.42.0.2/24"),
+    );
+    let (a, b) = (a.ready(), b.ready());
+    assert_eq!(one.rtnl().unwrap().device("ol0").unwrap().mtu, 1350);
+    everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], BYTES);
+    let mac = overlane::addr::MacAddr(two.rtnl().unwrap().device("ol0").unwrap().mac);
+    let report = a.end("TERM");
+    assert!(report.contains(&format!("VNI 42 {mac} at vtep 0")), "{report}");
+    b.end("INT");
+    gone(&one, "ol0");
+    gone(&two, "ol0");
+}
+
+pub fn routed() {
+    let ([one, two], _switch) = hosts();
+    let routes = "--route 10.1.0.0/24=10.99.0.1 --route 10.2.0.0/24=10.99.0.2 \
+                  --route fd01::/64=10.99.0.1 --route fd02::/64=10.99.0.2";
+    let start = |host: &NetNs, n: usize| {
+        let other = 3 - n;
+        let node = Process::start(
+            host,
+            &format!(
+                "--tap ol0 --vni 7 --local 10.99.0.{n} --remote 10.99.0.{other} {routes} \
+                 --address 10.{n}.0.1/24 --address fd0{n}::1/64"
+            ),
+        )
+        .ready();
+        let mut r = host.rtnl().unwrap();
+        r.add_route((ip(&format!("10.{other}.0.0")), 24), None, "ol0").unwrap();
+        r.add_route((ip(&format!("fd0{other}::")), 64), None, "ol0").unwrap();
+        node
+    };
+    let (a, b) = (start(&one, 1), start(&two, 2));
+    everything_passes(&[(&one, ip("10.1.0.1")), (&two, ip("10.2.0.1"))], BYTES);
+    everything_passes(&[(&one, ip("fd01::1")), (&two, ip("fd02::1"))], BYTES);
+    let report = a.end("TERM");
+    for line in
+        ["routed by 0e:6f:0a:63:00:01", "router 0e:6f:0a:63:00:02", "route 10.2.0.0/24 leads to vtep 0"]
+    {
+        assert!(report.contains(line), "no {line:?} in {report}");
+    }
+    b.end("TERM");
+}
+
+pub fn kernel_peer() {
+    let ([one, two], _switch) = hosts();
+    let mut r = two.rtnl().unwrap();
+    let (local, remote) = (Some(host6(2)), Some(host6(1)));
+    r.add_vxlan("vx0", &Vxlan { vni: 5, local, remote, port: 8472, ..Vxlan::default() }).unwrap();
+    r.add_address("vx0", ip("10.42.0.2"), 24).unwrap();
+    r.set_up("vx0").unwrap();
+    let node = Process::start(
+        &one,
+        "--tap ol0 --vni 5 --local [fd99::1]:8472 --remote fd99::2 --address 10.42.0.1/24",
+    )
+    .ready();
+    assert_eq!(one.rtnl().unwrap().device("ol0").unwrap().mtu, 1430, "as the route has it, less 70");
+    everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], BYTES);
+    node.end("TERM");
+}
+
+pub fn open_descriptor() {
+    let ([one, two], _switch) = hosts();
+    let tap = one.run(|| {
+        let mut tap = Tap::create("mine").unwrap();
+        tap.set_mtu(1450).unwrap();
+        tap.set_up().unwrap();
+        tap
+    });
+    one.rtnl().unwrap().add_address("mine", ip("10.42.0.1"), 24).unwrap();
+    let b = Process::start(
+        &two,
+        "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24",
+    )
+    .ready();
+    let a = Process::start_with(
+        &one,
+        "--tap-fd 0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2",
+        OwnedFd::from(tap).into(),
+    )
+    .ready();
+    everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], BYTES);
+    a.end("TERM");
+    b.end("TERM");
+    gone(&one, "mine");
+}
+
+pub fn refusals() {
+    let ([one], _switch) = hosts();
+    let ok = "--tap ol0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2";
+    let running = Process::start(&one, ok).ready();
+    for (arguments, code, why) in [
+        ("--tap ol1 --vni 42", 2, "--local"),
+        ("--tap ol1 --vni x --local 10.99.0.1 --remote 10.99.0.2", 2, "not a number"),
+        (
+            "--tap ol1 --vni 42 --local 10.99.0.9 --remote 10.99.0.2",
+            1,
+            "cannot bind UDP 10.99.0.9:4789: EADDRNOTAVAIL; ",
+        ),
+        (ok, 1, "cannot bind UDP 10.99.0.1:4789: EADDRINUSE; "),
+        ("--tap ol0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "cannot create TAP device ol0: EBUSY; "),
+        ("--tap u0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "cannot create TAP device u0: EINVAL; "),
+        ("--tap a/b --vni 42 --local [fd99::1] --remote fd99::2", 1, "a device name has no slash"),
+        ("--tap-fd 99 --vni 42 --local [fd99::1] --remote fd99::2", 1, "descriptor 99: EBADF"),
+        ("--tap-fd 0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "the descriptor: ENOTTY"),
+    ] {
+        let (status, text) = Process::start(&one, arguments).fail();
+        assert_eq!(status, Some(code), "{arguments}: {text}");
+        assert!(text.contains(why), "{arguments}: {text}");
+    }
+    // The device is taken away while it runs.
+    one.rtnl().unwrap().delete("ol0").unwrap();
+    let (status, text) = running.fail();
+    assert_eq!(status, Some(1));
+    assert!(text.ends_with("vtep: cannot read from ol0: EBADFD; the device was removed\n"), "{text}");
+}
