@@ -143,3 +143,38 @@ fn an_engine_works_without_the_allocator() {
         "{c:?}"
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_linux_drivers_turns_take_nothing_after_the_first() {
+    use overlane::linux::{Driver, Underlay, UnderlayConfig};
+    use overlane::wire::vxlan::VxlanHeader;
+    use std::time::Duration;
+
+    let vni = Vni::truncate(7);
+    let mut config = EngineConfig::new("127.0.0.1".parse().unwrap(), Seed::fixed(1));
+    config.ageing = Duration::from_millis(256);
+    let mut driver = Driver::new(Engine::with_capacity(config, &Capacity::default()).unwrap()).unwrap();
+    let bind = |addr: &str| Underlay::bind(addr.parse().unwrap(), &UnderlayConfig::default()).unwrap();
+    let (near, mut far) = (bind("127.0.0.1:0"), bind("127.0.0.2:0"));
+    let to = near.local_addr();
+    driver.add_socket(near).unwrap();
+    driver.apply(&Command::AddVni { vni, config: VniConfig::default() }).unwrap();
+    driver.apply(&Command::AddPort(PortConfig::new(vni))).unwrap();
+    driver.apply(&Command::AddVtep(VtepConfig::new("127.0.0.2".parse().unwrap(), 4789))).unwrap();
+    let mut frame = [0u8; 100];
+    frame[..8].copy_from_slice(&VxlanHeader::emit(vni, None));
+    frame[8..14].fill(0xff);
+    frame[14..20].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    driver.turn(Duration::ZERO).unwrap();
+    let mut datagrams = 0;
+    let calls = calls_of(|| {
+        for n in 0..200u8 {
+            frame[19] = n;
+            let _ = far.send(&[&frame], to, None).unwrap();
+            datagrams += driver.turn(Duration::from_secs(5)).unwrap().datagrams;
+        }
+    });
+    assert_eq!((calls, datagrams), (0, 200));
+    assert_eq!(driver.engine().counters().learned, 200);
+}
