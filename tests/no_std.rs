@@ -1,5 +1,6 @@
 //! The core links and runs without the standard library and without `alloc`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -27,7 +28,8 @@ fn a_static_library_with_its_own_panic_handler_links_and_runs() {
         .status();
     let Ok(linked) = linked else {
         assert!(std::env::var_os("OVERLANE_REQUIRE_CC").is_none(), "no C compiler (cc) to link with");
-        eprintln!("skipped: no_std link proof: no C compiler (cc)");
+        // Not by a macro, whose output the test harness keeps to itself.
+        let _ = writeln!(std::io::stderr(), "skipped: no_std link proof: no C compiler (cc); 1 skipped");
         return;
     };
     assert!(linked.success(), "the static library does not link");
