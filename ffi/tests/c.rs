@@ -93,7 +93,7 @@ fn the_list_of_native_libraries_is_rustcs() {
 fn valgrind_finds_nothing() {
     let found = Command::new("valgrind").arg("--version").output();
     if !found.is_ok_and(|out| out.status.success()) {
-        return println!("skipped: valgrind: not installed");
+        return say_skipped("valgrind", "not installed");
     }
     for source in [example("two_nodes.c"), Path::new(CRATE).join("tests/c/misuse.c")] {
         let Some(program) = build(&source, Language::C99, Linkage::Shared) else { continue };

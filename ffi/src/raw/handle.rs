@@ -83,8 +83,7 @@ impl Entered<'_> {
             Err(payload) => {
                 state.poisoned = true;
                 state.error.say(format_args!("internal error: {}", message(&*payload)));
-                // Dropping it could panic again.
-                core::mem::forget(payload);
+                discard(payload);
                 OVERLANE_E_INTERNAL
             }
         }
@@ -104,13 +103,20 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
+/// Drops what a panic brought. That could panic again; what the second one brings is leaked.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        core::mem::forget(again);
+    }
+}
+
 /// Does the work of a call that has no engine. A panic ends here.
 pub(crate) fn guard(work: impl FnOnce() -> Result<(), Refusal>) -> i32 {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => OVERLANE_OK,
         Ok(Err(refusal)) => refusal.failure.code(),
         Err(payload) => {
-            core::mem::forget(payload);
+            discard(payload);
             OVERLANE_E_INTERNAL
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test program uses a part
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -25,8 +26,13 @@ pub fn shared() -> PathBuf {
 
 /// Says visibly that something could not be tried. Where `OVERLANE_REQUIRE_CC` is 1, that is a failure.
 pub fn skip(what: &str, why: &str) {
-    println!("skipped: {what}: {why}");
+    say_skipped(what, why);
     assert!(std::env::var("OVERLANE_REQUIRE_CC").as_deref() != Ok("1"), "skipped: {what}: {why}");
+}
+
+/// The same for what is not required. Straight to standard error: tests' prints are kept back.
+pub fn say_skipped(what: &str, why: &str) {
+    let _ = std::io::stderr().write_all(format!("skipped: {what}: {why}\n").as_bytes());
 }
 
 /// A compiler, as the environment or common use names it.
@@ -87,6 +93,8 @@ pub fn build(source: &Path, language: Language, linkage: Linkage) -> Option<Path
             command.arg("-L").arg(&dir).arg("-loverlane_ffi").arg(format!("-Wl,-rpath,{}", dir.display()));
         }
     }
+    // Sanitizers, for instance.
+    command.args(std::env::var("OVERLANE_CFLAGS").unwrap_or_default().split_whitespace());
     let built = command.output().unwrap();
     assert!(built.status.success(), "{command:?}\n{}", text(&built));
     Some(out)
