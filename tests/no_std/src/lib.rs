@@ -4,7 +4,9 @@
 use core::panic::PanicInfo;
 
 use overlane::addr::Vni;
-use overlane::engine::{Command, ContextParts, Engine, EngineConfig, Frame, HEADROOM, Inline, Parts, Verdict};
+use overlane::engine::{
+    Command, ContextParts, Engine, EngineConfig, Frame, HEADROOM, Inline, Parts, Verdict,
+};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
