@@ -35,6 +35,17 @@ impl Seed {
         let h = fold(a ^ self.0[0], b ^ self.0[1]);
         fold(h ^ 0xa409_3822_299f_31d0, self.0[0] | 1)
     }
+    /// The hash of 128 bits of key as the two halves of a product, lower first: of the lower half
+    /// the high bits are the best, of the higher half all octets but the highest are as good.
+    ///
+    /// As [`hash`](Self::hash), but what the second multiplication spreads, by a public constant, is
+    /// not folded.
+    #[inline]
+    pub(crate) const fn hash_wide(&self, a: u64, b: u64) -> (u64, u64) {
+        let h = fold(a ^ self.0[0], b ^ self.0[1]);
+        let m = (h as u128).wrapping_mul(self.0[0] as u128);
+        (m as u64, (m >> 64) as u64)
+    }
 }
 
 #[inline]

@@ -71,6 +71,18 @@ impl<P: Store<Quota>, V: Store<Quota>> Accounts<P, V> {
         self.get(destination).is_some_and(|q| q.held < q.limit)
     }
 
+    /// Counts one more that `destination` learns, if it may.
+    #[inline]
+    pub(super) fn admit(&mut self, destination: Destination) -> bool {
+        match self.get_mut(destination) {
+            Some(q) if q.held < q.limit => {
+                q.held += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(super) fn add(&mut self, destination: Destination) {
         if let Some(q) = self.get_mut(destination) {

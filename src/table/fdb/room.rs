@@ -1,39 +1,38 @@
 //! Where an entry may live, and whose place it takes where the table is full.
 
-use super::group::{SlotGroup, TagGroup, WIDTH};
+use super::group::{SlotGroup, TagGroup, Tags, WIDTH};
 use super::quota::Quota;
-use super::record::{Key, Slot};
+use super::record::{Key, Slot, stamp, unlikely};
 use super::{EntryKind, Fdb, FdbEntry};
 use crate::addr::Destination;
 use crate::table::Store;
 
-/// The two groups and the tag of one key.
+/// The two groups and the tags of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Home {
-    hash: u64,
+    /// The two halves of the hash's last product, lower first.
+    hash: (u64, u64),
     groups: usize,
 }
 
 impl Home {
     #[inline]
-    pub(super) const fn new(hash: u64, groups: usize) -> Home {
+    pub(super) const fn new(hash: (u64, u64), groups: usize) -> Home {
         Home { hash, groups }
     }
 
-    /// Never 0, which marks a free slot; so 1 is twice as frequent as any other tag.
     #[inline]
-    pub(super) const fn tag(self) -> u8 {
-        let tag = self.hash as u8;
-        if tag == 0 { 1 } else { tag }
+    pub(super) const fn tags(self) -> Tags {
+        Tags::new(self.hash.1)
     }
 
-    /// The high half of the hash, scaled to the number of groups (no power of two needed).
+    /// The lower half, scaled to the number of groups (no power of two needed): its high bits decide.
     #[inline]
     pub(super) const fn primary(self) -> usize {
-        scale(self.hash >> 32, self.groups)
+        ((self.hash.0 as u128).wrapping_mul(self.groups as u128) >> 64) as usize
     }
 
-    /// The low half of the hash, scaled to a distance from the primary group: never the same group,
+    /// The low bits of the higher half, scaled to a distance from the primary group: never the same group,
     /// unless there is one only.
     #[inline]
     pub(super) const fn secondary(self) -> usize {
@@ -41,13 +40,9 @@ impl Home {
         if self.groups < 2 {
             return group;
         }
-        let group = group.wrapping_add(1).wrapping_add(scale(self.hash & 0xffff_ffff, self.groups - 1));
+        let distance = scale(self.hash.1 & 0xffff_ffff, self.groups - 1);
+        let group = group.wrapping_add(1).wrapping_add(distance);
         if group >= self.groups { group.wrapping_sub(self.groups) } else { group }
-    }
-
-    /// The group of the two that `group` is not.
-    const fn other(self, group: usize) -> usize {
-        if group == self.primary() { self.secondary() } else { self.primary() }
     }
 }
 
@@ -67,36 +62,51 @@ pub(super) struct Place {
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
     #[inline]
     pub(super) fn home(&self, key: Key) -> Home {
-        Home::new(self.seed.hash(key.low, key.high), self.tags.as_slice().len())
+        Home::new(self.seed.hash_wide(key.mac, key.vni as u64), self.tags.as_slice().len())
     }
 
-    /// The entry of `key`, expired or not, and where it is: one group, or two where the first one
-    /// has overflowed. Always inlined: called, it would hand its result over through memory.
+    /// The entry of `key`, if it is alive: one group, or two where the first one has overflowed.
+    ///
+    /// Always inlined, as half of what it costs is not done again in a caller's loop: nearly always
+    /// the first tag that is equal is that of the entry, and where none is there is no entry.
     #[inline(always)]
-    pub(super) fn find(&self, key: Key, home: Home) -> Option<(Place, Slot)> {
-        let primary = home.primary();
-        let tags = self.tags.as_slice().get(primary)?;
-        if let Some(found) = self.find_in(key, home, primary, tags) {
-            return Some(found);
-        }
-        if tags.overflow() == 0 {
-            return None;
-        }
-        let secondary = home.secondary();
-        self.find_in(key, home, secondary, self.tags.as_slice().get(secondary)?)
-    }
-
-    #[inline(always)]
-    fn find_in(&self, key: Key, home: Home, group: usize, tags: &TagGroup) -> Option<(Place, Slot)> {
-        let slots = self.slots.as_slice().get(group)?;
-        for slot in tags.matching(home.tag()) {
-            if let Some(s) = slots.get(slot)
-                && s.holds(key)
-            {
-                return Some((Place { group, slot }, *s));
+    pub(super) fn find(&self, key: Key, now: u32) -> Option<&Slot> {
+        let home = self.home(key);
+        let group = home.primary();
+        let slots = self.slots.as_slice().get(..home.groups)?;
+        let tags = self.tags.as_slice().get(group)?;
+        match tags.matching(home.tags()).first() {
+            Some(slot) => {
+                let s = slots.get(group)?.get(slot)?;
+                if s.surely_holds(key, now, self.ageing) {
+                    return Some(s);
+                }
             }
+            None if tags.overflow() == 0 => return None,
+            None => {}
         }
-        None
+        unlikely();
+        self.find_further(key, now)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn find_further(&self, key: Key, now: u32) -> Option<&Slot> {
+        let place = self.locate(key, self.home(key))?.0;
+        let slot = self.slots.as_slice().get(place.group)?.get(place.slot)?;
+        if slot.is_alive(now, self.ageing) { Some(slot) } else { None }
+    }
+
+    /// The entry of `key` and where it is, for what changes the table beyond that entry.
+    pub(super) fn locate(&self, key: Key, home: Home) -> Option<(Place, Slot)> {
+        [home.primary(), home.secondary()].into_iter().find_map(|group| {
+            let slots = self.slots.as_slice().get(group)?;
+            let tags = self.tags.as_slice().get(group)?;
+            tags.matching(home.tags()).find_map(|slot| {
+                let s = slots.get(slot)?;
+                if s.holds(key) { Some((Place { group, slot }, *s)) } else { None }
+            })
+        })
     }
 
     pub(super) fn at(&self, place: Place) -> Option<Slot> {
@@ -105,14 +115,17 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     #[inline]
     pub(super) fn write(&mut self, place: Place, slot: Slot) {
-        if let Some(slots) = self.slots.as_mut_slice().get_mut(place.group) {
-            slots.set(place.slot, slot);
+        if let Some(slots) = self.slots.as_mut_slice().get_mut(place.group)
+            && let Some(s) = slots.get_mut(place.slot)
+        {
+            *s = slot;
         }
     }
 
-    fn write_tag(&mut self, place: Place, tag: u8) {
+    #[inline]
+    fn write_tag(&mut self, place: Place, tags_of: Option<Tags>) {
         if let Some(tags) = self.tags.as_mut_slice().get_mut(place.group) {
-            tags.set(place.slot, tag);
+            tags.set(place.slot, tags_of);
         }
     }
 
@@ -128,23 +141,24 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     /// Puts an entry into a free slot of one of its groups. Counts only the overflow.
     fn put(&mut self, place: Place, home: Home, slot: Slot) {
-        self.write(place, slot);
-        self.write_tag(place, home.tag());
-        if place.group != home.primary()
-            && let Some(tags) = self.tags.as_mut_slice().get_mut(home.primary())
-        {
+        let away = place.group != home.primary();
+        self.write(place, slot.placed(away));
+        self.write_tag(place, Some(home.tags()));
+        if away && let Some(tags) = self.tags.as_mut_slice().get_mut(home.primary()) {
             tags.overflow_add();
         }
     }
 
     /// Takes an entry out of its slot. Counts only the overflow.
-    fn take(&mut self, place: Place, home: Home) {
+    #[inline]
+    fn take(&mut self, place: Place, slot: &Slot) {
         self.write(place, Slot::FREE);
-        self.write_tag(place, 0);
-        if place.group != home.primary()
-            && let Some(tags) = self.tags.as_mut_slice().get_mut(home.primary())
-        {
-            tags.overflow_sub();
+        self.write_tag(place, None);
+        if slot.is_away() {
+            let primary = self.home(slot.key()).primary();
+            if let Some(tags) = self.tags.as_mut_slice().get_mut(primary) {
+                tags.overflow_sub();
+            }
         }
     }
 
@@ -156,8 +170,9 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     }
 
     /// Removes the entry `slot`, which is at `place`, with all its accounts.
+    #[inline]
     pub(super) fn vacate(&mut self, place: Place, slot: &Slot) {
-        self.take(place, self.home(slot.key()));
+        self.take(place, slot);
         self.len = self.len.saturating_sub(1);
         self.uncount(slot);
     }
@@ -170,6 +185,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     }
 
     /// Takes the entry out of its destination's account.
+    #[inline]
     pub(super) fn uncount(&mut self, slot: &Slot) {
         if slot.kind() != EntryKind::Static {
             self.accounts.sub(slot.destination());
@@ -229,7 +245,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     /// Where the next search starts, so that no slot is preferred. Nobody without the seed can tell.
     fn next_turn(&mut self, home: Home) -> u32 {
-        self.turn = (self.turn ^ home.hash as u32).wrapping_mul(0x9e37_79b1).rotate_left(15);
+        self.turn = (self.turn ^ home.hash.0 as u32).wrapping_mul(0x9e37_79b1).rotate_left(15);
         self.turn
     }
 
@@ -250,7 +266,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// An entry that has expired, with `to` as its destination where that is given.
     fn expired(&self, now: u64, home: Home, turn: u32, both: bool, to: Option<Destination>) -> Option<Place> {
         self.around(home, turn, both)
-            .find(|(_, s)| !s.is_alive(now as u32, self.ageing) && to.is_none_or(|to| s.leads_to(to)))
+            .find(|(_, s)| !s.is_alive(stamp(now), self.ageing) && to.is_none_or(|to| s.leads_to(to)))
             .map(|(place, _)| place)
     }
 
@@ -261,21 +277,21 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         }
         let (from, to, slot) = self.around(home, turn, false).find_map(|(place, slot)| {
             let its = self.home(slot.key());
-            if place.group == its.primary() && !self.may_overflow(its) {
+            if !slot.is_away() && !self.may_overflow(its) {
                 return None;
             }
-            Some((place, self.free_in(its.other(place.group))?, slot))
+            let other = if slot.is_away() { its.primary() } else { its.secondary() };
+            Some((place, self.free_in(other)?, slot))
         })?;
-        let its = self.home(slot.key());
-        self.take(from, its);
-        self.put(to, its, slot);
+        self.take(from, &slot);
+        self.put(to, self.home(slot.key()), slot);
         Some(from)
     }
 
     /// Moves an entry from its secondary group to a free slot of its primary one.
     pub(super) fn bring_home(&mut self, place: Place, home: Home, slot: Slot) {
         if let Some(to) = self.free_in(home.primary()) {
-            self.take(place, home);
+            self.take(place, &slot);
             self.put(to, home, slot);
         }
     }
@@ -291,7 +307,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         let own_first = own > 0 && destinations.iter().flatten().all(|d| of(*d) <= own);
         let mut oldest: Option<(Place, u32)> = None;
         for (place, slot) in learned() {
-            let age = slot.age(now as u32);
+            let age = slot.age(stamp(now));
             if (!own_first || slot.leads_to(to)) && oldest.is_none_or(|(_, a)| age > a) {
                 oldest = Some((place, age));
             }

@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni};
 use overlane::engine::{Context, Counters, Engine, Event, Explanation, Frame, Heap, Replica, Tables};
 use overlane::error::{DropReason, ParseError, PortError};
+use overlane::table::fdb::{Crossing, Probe};
 use overlane::time::Instant;
 use overlane::wire::inner::Inner;
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
@@ -64,6 +65,12 @@ hot! {
     }
     fn hot_fdb_lookup(t: &Tables<Heap>, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
         t.fdb().lookup(now, vni, mac)
+    }
+    fn hot_fdb_lookup_batch(t: &Tables<Heap>, now: Instant, keys: &[(Vni, MacAddr)], out: &mut [Option<Destination>]) -> () {
+        t.fdb().lookup_batch(now, keys, out)
+    }
+    fn hot_fdb_cross_batch(t: &Tables<Heap>, now: Instant, frames: &[Crossing], out: &mut [(Probe, Option<Destination>)]) -> () {
+        t.fdb().cross_batch(now, frames, out)
     }
     fn hot_lpm_v4(t: &Tables<Heap>, table: u32, addr: Ipv4Addr) -> Option<NextHop> {
         t.routes_v4().lookup(table, addr)
