@@ -143,7 +143,7 @@ pub(super) fn get<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, len:
     if len == 0 {
         return root.default_route();
     }
-    let key = addr.to_key().truncate(len);
+    let key = addr.to_key().prefix(len);
     let home = home(len);
     let (mut cell, mut depth) =
         if root.is_indexed(len) { indexed(cells, root, key)? } else { (&root.cell, 0) };

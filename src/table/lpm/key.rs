@@ -78,7 +78,7 @@ pub trait Bits: Copy + Eq {
     /// How many leading bits both have in common.
     fn common(self, other: Self) -> u32;
     /// The first `len` bits; the others are cleared.
-    fn truncate(self, len: u32) -> Self;
+    fn prefix(self, len: u32) -> Self;
     /// The first `depth` bits, followed by the six of `chunk`.
     fn with_chunk(self, depth: u32, chunk: u32) -> Self;
     /// As two words of a cell.
@@ -111,13 +111,13 @@ macro_rules! bits {
             }
 
             #[inline]
-            fn truncate(self, len: u32) -> $int {
+            fn prefix(self, len: u32) -> $int {
                 self & !<$int>::MAX.checked_shr(len).unwrap_or(0)
             }
 
             #[inline]
             fn with_chunk(self, depth: u32, chunk: u32) -> $int {
-                self.truncate(depth) | ((chunk as $int) << (<$int>::BITS - STRIDE)).wrapping_shr(depth)
+                self.prefix(depth) | ((chunk as $int) << (<$int>::BITS - STRIDE)).wrapping_shr(depth)
             }
 
             #[inline]

@@ -351,7 +351,7 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
     pub fn lookup_prefix(&self, table: u32, addr: K) -> Option<(K, u8, NextHop)> {
         let root = self.roots.as_slice().get(table as usize)?;
         let (len, hop) = find::lookup_prefix(self.nodes.as_slice(), root, addr)?;
-        Some((K::from_key(addr.to_key().truncate(len)), len as u8, cell::unpack(hop)))
+        Some((K::from_key(addr.to_key().prefix(len)), len as u8, cell::unpack(hop)))
     }
 
     /// The routes of a table, in order of their addresses, covering ones first.

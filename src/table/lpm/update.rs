@@ -199,7 +199,7 @@ impl<K: LpmKey> Arena<'_, K> {
         len: u32,
         hop: u32,
     ) -> Result<Option<u32>, Full> {
-        let key = key.truncate(len);
+        let key = key.prefix(len);
         let home = home(len);
         let Start { mut slot, mut depth } = from;
         if slot.place() == In::Index {
@@ -348,7 +348,7 @@ impl<K: LpmKey> Arena<'_, K> {
         self.put_results(&branch, draft.results.as_slice());
         if skipped {
             let block = self.take(Shape::ONE_CELL.order());
-            let key = key.truncate(draft.depth);
+            let key = key.prefix(draft.depth);
             self.put(Slot::cell(block / cell::CELL_WORDS), branch);
             self.put(slot, cell::skip(key.to_words(), draft.depth, block));
         } else {
@@ -423,7 +423,7 @@ impl<K: LpmKey> Arena<'_, K> {
 
     /// Takes out the route of `len` bits (not zero) of `key`; gives its next hop. Needs no room.
     pub(super) fn remove(&mut self, from: Start, key: K::Bits, len: u32) -> Option<u32> {
-        let key = key.truncate(len);
+        let key = key.prefix(len);
         let found = self.find(from, key, len)?;
         let cell = found.cell;
         let mut results = self.results(&cell);
@@ -449,14 +449,14 @@ impl<K: LpmKey> Arena<'_, K> {
             let (chunk, n) = Place::only(&new).chunk();
             let route = key.with_chunk(found.depth, chunk);
             let len = found.depth + n;
-            cell::leaf(route.truncate(len).to_words(), len, results.as_slice().first().copied().unwrap_or(0))
+            cell::leaf(route.prefix(len).to_words(), len, results.as_slice().first().copied().unwrap_or(0))
         } else {
             let chunk = new[1].trailing_zeros();
             let child = self.get(Self::child(&cell, cell::rank(cell[1], chunk)));
             if cell::kind(&child) == BRANCH {
                 let block = cell::block(&cell);
                 let below = found.depth + STRIDE;
-                let route = key.with_chunk(found.depth, chunk).truncate(below);
+                let route = key.with_chunk(found.depth, chunk).prefix(below);
                 self.put(Slot::cell(block / cell::CELL_WORDS), child);
                 cell::skip(route.to_words(), below, block)
             } else {
