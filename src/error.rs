@@ -116,7 +116,8 @@ numbered! {
         UnknownVni = 32, "unknown_vni";
         /// The outer source is not a known VTEP and the VNI accepts only those.
         UnknownSource = 33, "unknown_source";
-        /// An outer source that no VTEP can have: unspecified, multicast, broadcast, or our own.
+        /// An outer source that no VTEP can have: unspecified, multicast, broadcast, or our own; an
+        /// IPv4-mapped one in an IPv6 header; an outer source MAC that is no station's.
         InvalidOuterSource = 34, "invalid_outer_source";
         /// An inner source MAC that no station can have: zero or a group address.
         InvalidSourceMac = 35, "invalid_source_mac";
@@ -151,6 +152,10 @@ numbered! {
         TooLong = 58, "too_long";
         /// The VTEP's address family has no local address, so no outer header can be built.
         NoLocalAddress = 59, "no_local_address";
+        /// A source or destination on a routed VNI that no router forwards: unspecified, loopback, a
+        /// group, the limited broadcast, or link-local in IPv6 (RFC 1812, section 5.3.7; RFC 4291,
+        /// section 2.5).
+        NotForwardable = 60, "not_forwardable";
 
         /// The backend's transmit queue was full.
         TxQueueFull = 80, "tx_queue_full";

@@ -105,6 +105,7 @@ impl<S: Storage> Tables<S> {
             c.traffic.tx(len);
         }
         if let (Verdict::Flood(_), Some(index)) = (verdict, d.index) {
+            frame.ip_id = context.next_ip_id();
             self.count_flood(context, index, frame);
         }
         self.count(context, &d, verdict, len, Some(port));
@@ -125,10 +126,10 @@ impl<S: Storage> Tables<S> {
             if let Some(c) = d.peer.and_then(|v| context.vtep_mut(v)) {
                 c.traffic.rx(len);
             }
+            if let Some(field) = d.mark {
+                mark(frame.bytes_mut(), field);
+            }
             if !matches!(d.verdict, Verdict::Punt(_)) {
-                if let Some(field) = d.mark {
-                    mark(frame.bytes_mut(), field);
-                }
                 rewrite(frame.bytes_mut(), d.rewrite);
             }
         }
@@ -196,8 +197,7 @@ impl<S: Storage> Tables<S> {
             return Err(DropReason::NoHeadroom);
         }
         rewrite(frame.bytes_mut(), routed);
-        let fields = self.fields(frame, context.ip_id);
-        context.ip_id = context.ip_id.wrapping_add(1);
+        let fields = self.fields(frame, context.next_ip_id());
         let packet = frame.with_headers(template.len()).ok_or(DropReason::NoHeadroom)?;
         template.write(packet, &fields).ok_or(DropReason::TooLong)?;
         frame.push_front(template.len());
@@ -261,7 +261,10 @@ impl<S: Storage> Tables<S> {
         let vteps = index.filter(|_| from.is_some()).into_iter().flat_map(|i| self.floods.vteps(i));
         let headers = vteps.filter_map(move |vtep| {
             let template = self.copy_fits(vtep, frame).ok()?;
-            let header = template.header(frame.bytes(), &self.fields(frame, vtep.0))?;
+            // The copies go to different addresses and may have one identification. Where nobody may
+            // fragment, any will do (RFC 6864, section 4.1).
+            let ip_id = if self.config.dont_fragment { 0 } else { frame.ip_id };
+            let header = template.header(frame.bytes(), &self.fields(frame, ip_id))?;
             Some(Replica::Underlay { vtep, header })
         });
         ports.map(Replica::Port).chain(headers)

@@ -109,10 +109,11 @@ impl EngineConfig {
     }
 }
 
-/// Whether one host may have this address: not unspecified, multicast or broadcast.
+/// Whether one host may have this address: not unspecified, multicast or broadcast, and not an
+/// IPv4-mapped one, which is never on a wire (RFC 4291, section 2.5.5.2, is about APIs).
 pub(crate) fn is_host_address(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast()),
-        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast()),
+        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.to_ipv4_mapped().is_some()),
     }
 }

@@ -9,6 +9,7 @@ use super::storage::{ContextParts, Storage};
 use crate::addr::{MacAddr, PortId, Vni, VtepId};
 use crate::error::{CapacityError, DropReason};
 use crate::table::Store;
+use crate::table::fdb::FdbEntry;
 use crate::table::vni::VniIndex;
 
 /// How many addresses a context notes before they must be merged into the tables; also the size
@@ -49,7 +50,7 @@ pub struct Context<S: Storage> {
     events: EventRing<S::EventStore>,
     notes: [Option<Note>; BATCH],
     noted: usize,
-    pub(crate) ip_id: u16,
+    ip_id: u16,
 }
 
 impl<S: Storage> Context<S> {
@@ -123,6 +124,18 @@ impl<S: Storage> Context<S> {
         }
     }
 
+    /// Counts and tells that an address was not seen for the ageing time and is forgotten.
+    pub(crate) fn aged(&mut self, entry: &FdbEntry) {
+        self.totals.aged = self.totals.aged.wrapping_add(1);
+        self.event(Event::Aged { vni: entry.vni, mac: entry.mac, at: entry.destination });
+    }
+
+    /// Counts and tells that an address had to make room.
+    pub(crate) fn evicted(&mut self, entry: &FdbEntry) {
+        self.totals.evicted = self.totals.evicted.wrapping_add(1);
+        self.event(Event::Evicted { vni: entry.vni, mac: entry.mac, at: entry.destination });
+    }
+
     /// Notes an address for the next merge; where the log is full the next frame will bring it again.
     #[inline]
     pub(crate) fn note(&mut self, note: Note) {
@@ -130,6 +143,14 @@ impl<S: Storage> Context<S> {
             *slot = Some(note);
             self.noted += 1;
         }
+    }
+
+    /// The identification of the next outer IPv4 header.
+    #[inline]
+    pub(crate) fn next_ip_id(&mut self) -> u16 {
+        let id = self.ip_id;
+        self.ip_id = id.wrapping_add(1);
+        id
     }
 
     /// Takes the notes out, oldest first.

@@ -38,7 +38,7 @@ pub enum Command {
     },
     /// Add a VTEP. One that was learned by itself is taken over and keeps its id.
     AddVtep(VtepConfig),
-    /// Change a VTEP's settings.
+    /// Change a VTEP's settings. One that was learned by itself is taken over.
     SetVtep {
         /// The VTEP.
         vtep: VtepId,
@@ -131,7 +131,7 @@ pub enum Change {
     Vtep(VtepId),
     /// A port has this id.
     Port(PortId),
-    /// A MAC entry was removed or replaced.
+    /// A MAC entry was removed, replaced, or evicted for another.
     Mac(FdbEntry),
     /// A route was removed or replaced; it led there.
     Route(NextHop),
@@ -172,13 +172,21 @@ impl<S: Storage> Engine<S> {
             Command::RemoveVni { vni } => Ok(self.remove_vni(vni)?),
             Command::AddVtep(config) => Ok(self.add_vtep(config)?),
             Command::SetVtep { vtep, config } => Ok(self.set_vtep(vtep, config)?),
-            Command::RemoveVtep { vtep } => Ok(self.tables.remove_vtep(vtep).map(|_| Change::Done)?),
+            Command::RemoveVtep { vtep } => Ok(self.tables.remove_vtep(vtep).map(|()| Change::Done)?),
             Command::AddPort(config) => self.add_port(config),
             Command::SetPort { port, config } => Ok(self.set_port(port, config)?),
             Command::RemovePort { port } => Ok(self.remove_port(port)?),
             Command::AddFlood { vni, vtep } => self.tables.add_flood(vni, vtep),
             Command::RemoveFlood { vni, vtep } => self.tables.remove_flood(vni, vtep),
-            Command::AddMac { vni, mac, at, kind } => self.tables.add_mac(now, vni, mac, at, kind),
+            Command::AddMac { vni, mac, at, kind } => {
+                let change = self.tables.add_mac(now, vni, mac, at, kind)?;
+                if let Change::Mac(entry) = &change
+                    && (entry.vni, entry.mac) != (vni, mac)
+                {
+                    self.tables.gone(now, entry, &mut self.context);
+                }
+                Ok(change)
+            }
             Command::RemoveMac { vni, mac } => self.tables.remove_mac(vni, mac),
             Command::FlushMacs { vni, at } => Ok(self.tables.flush_macs(vni, at)),
             Command::AddRoute { vni, prefix, next_hop } => self.tables.add_route(vni, prefix, next_hop),
@@ -199,8 +207,8 @@ impl<S: Storage> Engine<S> {
         check_mode(&config)?;
         let index = self.tables.vnis.index_of(vni).ok_or(VniError::Unknown(vni))?;
         let old = self.tables.vnis.set(vni, config)?;
+        self.tables.epoch = self.tables.epoch.wrapping_add(1);
         if core::mem::discriminant(&old.mode) != core::mem::discriminant(&config.mode) {
-            self.tables.epoch = self.tables.epoch.wrapping_add(1);
             self.tables.clear_routes(index);
             self.tables.fdb.flush(|e| e.vni != vni, |_| {});
         }
@@ -226,7 +234,6 @@ impl<S: Storage> Engine<S> {
             && self.tables.vteps.get(id).is_some_and(|v| v.origin == Origin::Learned)
         {
             self.set_vtep(id, config)?;
-            self.tables.adopt(id);
             return Ok(Change::Vtep(id));
         }
         self.tables.add_vtep(config, Origin::Configured, &mut self.context).map(Change::Vtep)
@@ -241,7 +248,11 @@ impl<S: Storage> Engine<S> {
             return Err(VtepError::Address(config.addr));
         }
         let template = self.tables.make_template(&config)?;
-        self.tables.vteps.set(id, config)?;
+        let before = self.tables.vteps.set(id, config)?;
+        if self.tables.vteps.get(id).is_some_and(|v| v.config.addr != before.addr) {
+            self.tables.epoch = self.tables.epoch.wrapping_add(1);
+        }
+        self.tables.adopt(id);
         self.tables.set_template(id, template);
         let _ = self.tables.fdb.set_limit(Destination::Vtep(id), config.learn_limit);
         Ok(Change::Done)
@@ -263,6 +274,7 @@ impl<S: Storage> Engine<S> {
 
     fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<Change, PortError> {
         self.tables.ports.set(id, config)?;
+        self.tables.epoch = self.tables.epoch.wrapping_add(1);
         let _ = self.tables.fdb.set_limit(Destination::Port(id), config.learn_limit);
         Ok(Change::Done)
     }

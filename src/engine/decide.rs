@@ -3,7 +3,7 @@
 //! Nothing here changes a table, a counter or a packet. The data path carries a decision out; the
 //! explanation prints the same steps.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
 use super::context::{Note, Seen};
@@ -199,8 +199,9 @@ impl<S: Storage> Tables<S> {
         }
         let vni = outer.vxlan.vni;
         (d.vni, d.group, d.payload) = (Some(vni), outer.vxlan.group, outer.payload.clone());
-        let source = outer.src.or(source).map(|a| a.to_canonical());
-        d.peer = source.and_then(|a| self.vteps.by_addr(a));
+        // A socket may speak of IPv4 as mapped; an outer header that does is forged.
+        let source = outer.src.or(source.map(|a| a.to_canonical()));
+        d.peer = source.filter(|a| a.to_canonical() == *a).and_then(|a| self.vteps.by_addr(a));
         trace.step(|| Step::FromUnderlay { source, vtep: d.peer, vni });
         let frame = packet.get(outer.payload.clone()).unwrap_or(&[]);
         d.verdict = match self.accept_decap(now, source, &outer, frame, &mut d, trace) {
@@ -225,7 +226,9 @@ impl<S: Storage> Tables<S> {
         d: &mut Decision,
         trace: &mut T,
     ) -> Way {
-        if source.is_some_and(|a| !is_host_address(a) || self.is_local(a)) {
+        if source.is_some_and(|a| !is_host_address(a) || self.is_local(a))
+            || outer.src_mac.is_some_and(|mac| !mac.is_unicast())
+        {
             return DropReason::InvalidOuterSource.into();
         }
         if outer.dst.is_some_and(|a| !self.is_local(a)) {
@@ -251,13 +254,14 @@ impl<S: Storage> Tables<S> {
             }
         }
         let learn = seen.is_some() && !outer.vxlan.group.is_some_and(|g| g.dont_learn);
+        // From nobody that has a name there is nothing to learn.
+        let seen =
+            seen.unwrap_or(Seen::Source { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), mac: MacAddr::ZERO });
         match config.mode {
             Mode::Bridged => match EthernetHeader::parse(frame) {
                 Ok(ethernet) => {
                     trace.step(|| Step::Ethernet(ethernet));
                     let macs = (ethernet.dst, ethernet.src);
-                    // Without a source there is nothing to learn, and the port is not looked at.
-                    let seen = seen.unwrap_or(Seen::Port(PortId(0)));
                     self.bridge(now, vni, config, macs, seen, learn && config.learning, d, trace)
                 }
                 Err(e) => {
@@ -265,11 +269,7 @@ impl<S: Storage> Tables<S> {
                     e.reason().into()
                 }
             },
-            Mode::Routed { router_mac } => {
-                let seen = seen
-                    .unwrap_or(Seen::Source { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), mac: MacAddr::ZERO });
-                self.route(index, config, router_mac, frame, seen, d, trace)
-            }
+            Mode::Routed { router_mac } => self.route(index, config, router_mac, frame, seen, d, trace),
         }
     }
 
@@ -375,9 +375,15 @@ impl<S: Storage> Tables<S> {
                 if !crate::wire::ipv4::verify_checksum(frame.get(ip..).unwrap_or(&[])) {
                     return DropReason::BadChecksum.into();
                 }
+                if !is_forwarded_v4(h.src) || !is_forwarded_v4(h.dst) {
+                    return DropReason::NotForwardable.into();
+                }
                 (h.ttl, self.routes_v4.lookup(index.0, h.dst), IpAddr::V4(h.dst), false)
             }
             Network::Ipv6(h, _) => {
+                if !is_forwarded_v6(h.src) || !is_forwarded_v6(h.dst) {
+                    return DropReason::NotForwardable.into();
+                }
                 (h.hop_limit, self.routes_v6.lookup(index.0, h.dst), IpAddr::V6(h.dst), true)
             }
             Network::Malformed(e) => return e.reason().into(),
@@ -414,6 +420,19 @@ fn incoming_mark(frame: &[u8], outer: u8) -> Ecn {
         Some(inner) => ecn::decapsulate(inner, outer),
         None => Ecn::Keep,
     }
+}
+
+/// Whether a router forwards packets from and to this address (RFC 1122, section 3.2.1.3; RFC 1812,
+/// section 5.3.7). The former class E and 169.254/16 pass, as in Linux: both are in use behind routes.
+#[inline]
+fn is_forwarded_v4(addr: Ipv4Addr) -> bool {
+    !matches!(addr.octets(), [0 | 127 | 224..=239, ..] | [255, 255, 255, 255])
+}
+
+/// The same for IPv6 (RFC 4291, sections 2.5.2, 2.5.3, 2.5.6 and 2.7; there is no multicast routing here).
+#[inline]
+fn is_forwarded_v6(addr: Ipv6Addr) -> bool {
+    !(addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_unicast_link_local())
 }
 
 /// Whether an inner frame of `len` octets, encapsulated, fits the VTEP's MTU.

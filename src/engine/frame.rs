@@ -6,6 +6,7 @@ use core::ops::Range;
 
 use crate::addr::{PortId, Vni, VtepId};
 use crate::error::{DropReason, FrameError, PuntReason};
+use crate::wire::checksum::Sum;
 use crate::wire::ecn;
 use crate::wire::inner::Inner;
 use crate::wire::vxlan::GroupPolicy;
@@ -20,7 +21,8 @@ pub enum Verdict {
     /// Send a copy to each member of the VNI's flood list: see
     /// [`Engine::replicas`](super::Engine::replicas). The frame holds the inner frame.
     Flood(Vni),
-    /// Hand the frame, unchanged but for a stripped outer header, to the host's slow path.
+    /// Hand the frame to the host's slow path: as it came, or from a tunnel without its outer
+    /// headers and with the congestion mark that they bore.
     Punt(PuntReason),
     /// Forget it. It was counted.
     Drop(DropReason),
@@ -74,6 +76,8 @@ pub struct Frame<'b> {
     pub(crate) ingress: Ingress,
     pub(crate) flow_hash: u32,
     pub(crate) ecn: u8,
+    /// Identification for the copies of a flood, should their outer headers allow fragments.
+    pub(crate) ip_id: u16,
 }
 
 impl Default for Frame<'_> {
@@ -92,6 +96,7 @@ impl Default for Frame<'_> {
             ingress: Ingress::Unset,
             flow_hash: 0,
             ecn: 0,
+            ip_id: 0,
         }
     }
 }
@@ -143,6 +148,8 @@ impl<'b> Frame<'b> {
     pub fn flooded(mut self, vni: Vni, from: Option<PortId>) -> Self {
         (self.verdict, self.vni) = (Some(Verdict::Flood(vni)), Some(vni));
         self.ingress = from.map_or(Ingress::Tunnel, Ingress::Port);
+        // Nobody counts here: frames that differ get identifications that differ, as a rule.
+        self.ip_id = Sum::new().add_bytes(self.bytes()).value();
         if let Ok(inner) = Inner::classify(self.bytes()) {
             self.flow_hash = inner.flow_hash(0);
             self.ecn = ecn::encapsulate(inner.ecn().unwrap_or(0));
@@ -228,6 +235,7 @@ impl<'b> Frame<'b> {
         (self.start, self.end) = (range.start, range.end);
         (self.verdict, self.vni, self.source, self.group) = (None, None, None, None);
         (self.segment_len, self.flow_hash, self.ecn, self.ingress) = (0, 0, 0, Ingress::Unset);
+        self.ip_id = 0;
         Ok(())
     }
 

@@ -91,14 +91,21 @@ struct Sweep {
     due: Instant,
     /// Time between the starts of two passes.
     interval: Duration,
-    /// The VTEP to look at next.
-    vtep: u16,
+    /// A pass looks at the addresses first, then at the VTEPs that came by themselves: the one to
+    /// look at next, once it has got so far.
+    vtep: Option<u16>,
 }
 
 impl Sweep {
     fn new(ageing: Duration) -> Sweep {
         let interval = (ageing / 8).clamp(Duration::from_millis(128), Duration::from_secs(30));
-        Sweep { due: Instant::ZERO, interval, vtep: 0 }
+        Sweep { due: Instant::ZERO, interval, vtep: None }
+    }
+
+    /// A deadline further off than a pass was set by a clock that has stepped back since.
+    #[inline]
+    fn keep_to(&mut self, now: Instant) {
+        self.due = self.due.min(now + self.interval);
     }
 }
 
@@ -146,6 +153,7 @@ impl<S: Storage> Engine<S> {
     fn learn(&mut self, now: Instant) {
         if self.context.has_notes() {
             self.tables.merge(now, &mut self.context);
+            self.sweep.keep_to(now);
         }
     }
 
@@ -153,6 +161,7 @@ impl<S: Storage> Engine<S> {
     /// events. That context is empty afterwards.
     pub fn merge(&mut self, now: Instant, worker: &mut Context<S>) {
         self.tables.merge(now, worker);
+        self.sweep.keep_to(now);
         self.context.absorb(worker);
     }
 
@@ -171,46 +180,51 @@ impl<S: Storage> Engine<S> {
     /// nothing that ages. An instant in the past means at once.
     pub fn next_timeout(&self) -> Option<Instant> {
         let idle = self.tables.fdb.is_empty() && self.tables.learned_vteps == 0;
-        if idle { None } else { Some(self.sweep.due) }
+        // At the end of the clock the next pass would be due again and again.
+        if idle || self.sweep.due == Instant::MAX { None } else { Some(self.sweep.due) }
     }
 
-    /// Lets addresses age: looks at no more than `budget` places, and says how many addresses it
-    /// forgot. Where a pass is not finished, [`next_timeout`](Self::next_timeout) is due at once.
+    /// Lets addresses age: looks at no more than `budget` places of the FDB, or behind those of the
+    /// VTEP table, and says how many addresses it forgot. Where a pass is not finished,
+    /// [`next_timeout`](Self::next_timeout) is due at once.
     ///
     /// An address that is past its age is no longer found, whether or not this was called; calling
     /// it frees the places, tells of them ([`Event::Aged`]) and forgets VTEPs that were learned and
     /// behind which nobody is left.
     pub fn handle_timeout(&mut self, now: Instant, budget: usize) -> usize {
+        self.sweep.keep_to(now);
         if now < self.sweep.due || budget == 0 {
             return 0;
         }
         let mut aged = 0;
-        let context = &mut self.context;
-        let finished = self.tables.fdb.sweep(now, budget, |entry| {
-            aged += 1;
-            context.totals.aged = context.totals.aged.wrapping_add(1);
-            context.event(Event::Aged { vni: entry.vni, mac: entry.mac, at: entry.destination });
-        });
-        self.forget_vteps(budget);
-        self.sweep.due = if finished { now + self.sweep.interval } else { now };
+        self.sweep.vtep = match self.sweep.vtep {
+            Some(first) => self.forget_vteps(first, budget),
+            None => {
+                let context = &mut self.context;
+                let finished = self.tables.fdb.sweep(now, budget, |entry| {
+                    aged += 1;
+                    context.aged(&entry);
+                });
+                if !finished {
+                    self.sweep.due = now;
+                    return aged;
+                }
+                (self.tables.learned_vteps > 0).then_some(0)
+            }
+        };
+        self.sweep.due = if self.sweep.vtep.is_none() { now + self.sweep.interval } else { now };
         aged
     }
 
-    /// Forgets learned VTEPs behind which nobody is left, looking at no more than `budget` of them
-    /// and forgetting at most one: that takes a pass over the FDB's lists.
-    fn forget_vteps(&mut self, budget: usize) {
-        if self.tables.learned_vteps == 0 {
-            return;
+    /// Forgets learned VTEPs behind which nobody is left, looking at `budget` of them from `first`
+    /// on; where to go on, or `None` at the end.
+    fn forget_vteps(&mut self, first: u16, budget: usize) -> Option<u16> {
+        let from = usize::from(first);
+        let end = from.saturating_add(budget).min(self.tables.vteps.capacity());
+        for id in from..end {
+            self.tables.forget_if_stale(VtepId(id as u16));
         }
-        let capacity = self.tables.vteps.capacity();
-        for _ in 0..budget.min(capacity) {
-            let id = VtepId(self.sweep.vtep);
-            self.sweep.vtep = if usize::from(id.0) + 1 >= capacity { 0 } else { id.0 + 1 };
-            if self.tables.vteps.get(id).is_some_and(|v| self.tables.is_stale(id, v)) {
-                let _ = self.tables.remove_vtep(id);
-                return;
-            }
-        }
+        if end < self.tables.vteps.capacity() { u16::try_from(end).ok() } else { None }
     }
 
     /// The oldest event that was not read yet.

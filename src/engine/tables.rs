@@ -10,14 +10,14 @@ use super::storage::{Parts, Storage};
 use crate::addr::{Destination, MacAddr, PortId, VtepId};
 use crate::error::{CapacityError, ConfigError, VtepError};
 use crate::table::Store;
-use crate::table::fdb::{EntryKind, Fdb, Learned};
+use crate::table::fdb::{EntryKind, Fdb, FdbEntry, Learned};
 use crate::table::flood::FloodTable;
 use crate::table::lpm::Lpm;
 use crate::table::port::PortTable;
 use crate::table::vni::VniTable;
 use crate::table::vtep::{Origin, Vtep, VtepConfig, VtepTable};
 use crate::time::Instant;
-use crate::wire::outer::OuterPolicy;
+use crate::wire::outer::{OuterPolicy, Shape};
 use crate::wire::template::{Template, TemplateConfig, TemplateError};
 
 pub(crate) type VniTableOf<S> = VniTable<<S as Storage>::VniIndexStore, <S as Storage>::VniStore>;
@@ -50,8 +50,8 @@ pub struct Tables<S: Storage> {
     pub(crate) routes_v6: Lpm6Of<S>,
     /// How many VTEPs came by themselves.
     pub(crate) learned_vteps: usize,
-    /// Raised whenever a VNI, port or VTEP goes, or what it was: whoever has its id later is not
-    /// who was seen before.
+    /// Raised whenever a VNI, port or VTEP goes, or is told to be another: whoever has its id later
+    /// is not who was seen before, or may no longer teach.
     pub(crate) epoch: u32,
 }
 
@@ -181,6 +181,10 @@ impl<S: Storage> Tables<S> {
 
     /// The prebuilt outer header for a VTEP.
     pub(crate) fn make_template(&self, vtep: &VtepConfig) -> Result<Template, VtepError> {
+        // One station's packets are not sent to a group (RFC 1812, section 5.3.4).
+        if self.config.shape == Shape::Ethernet && !vtep.underlay_mac.is_unicast() {
+            return Err(VtepError::UnderlayMac(vtep.underlay_mac));
+        }
         let (local, udp_checksum) = match vtep.addr.to_canonical() {
             IpAddr::V4(_) => (self.config.local_v4.map(IpAddr::V4), self.config.checksum_v4),
             IpAddr::V6(_) => (self.config.local_v6.map(IpAddr::V6), self.config.checksum_v6),
@@ -236,16 +240,32 @@ impl<S: Storage> Tables<S> {
     }
 
     /// Forgets a VTEP to which no route leads: its addresses, list memberships and template.
-    pub(crate) fn remove_vtep(&mut self, id: VtepId) -> Result<Vtep, VtepError> {
+    pub(crate) fn remove_vtep(&mut self, id: VtepId) -> Result<(), VtepError> {
+        self.release_vtep(id)?;
+        self.floods.remove_everywhere(Destination::Vtep(id));
+        self.fdb.flush(|e| e.destination != Destination::Vtep(id), |_| {});
+        Ok(())
+    }
+
+    /// Frees the id of a VTEP that no list and no address knows.
+    fn release_vtep(&mut self, id: VtepId) -> Result<(), VtepError> {
         let vtep = self.vteps.remove(id)?;
         self.epoch = self.epoch.wrapping_add(1);
         if vtep.origin == Origin::Learned {
             self.learned_vteps = self.learned_vteps.saturating_sub(1);
         }
-        self.floods.remove_everywhere(Destination::Vtep(id));
-        self.fdb.flush(|e| e.destination != Destination::Vtep(id), |_| {});
         self.set_template(id, Template::EMPTY);
-        Ok(vtep)
+        Ok(())
+    }
+
+    /// Forgets a VTEP that came by itself and behind which nobody is left; takes constant time.
+    ///
+    /// Only the host puts a VTEP on a flood list, or a static address behind it, and whoever it does
+    /// that to is [adopted](Self::adopt): such a VTEP is on no list.
+    pub(crate) fn forget_if_stale(&mut self, id: VtepId) {
+        if self.vteps.get(id).is_some_and(|v| self.is_stale(id, v)) {
+            let _ = self.release_vtep(id);
+        }
     }
 
     /// Makes a VTEP that came by itself one that the host has asked for: it stays.
@@ -283,8 +303,7 @@ impl<S: Storage> Tables<S> {
             Learned::New { evicted } => {
                 totals.learned = totals.learned.wrapping_add(1);
                 if let Some(e) = evicted {
-                    totals.evicted = totals.evicted.wrapping_add(1);
-                    context.event(Event::Evicted { vni: e.vni, mac: e.mac, at: e.destination });
+                    self.gone(now, &e, context);
                 }
                 context.event(Event::Learned { vni, mac, at });
             }
@@ -302,6 +321,14 @@ impl<S: Storage> Tables<S> {
             }
             Learned::Refreshed | Learned::Pinned | Learned::NotUnicast => {}
         }
+    }
+
+    /// Counts and tells of an entry whose place was taken: it had aged and was not swept yet, or it
+    /// was evicted.
+    pub(crate) fn gone(&self, now: Instant, entry: &FdbEntry, context: &mut Context<S>) {
+        let aged =
+            entry.kind != EntryKind::Static && now.saturating_since(entry.last_seen) >= self.config.ageing;
+        if aged { context.aged(entry) } else { context.evicted(entry) }
     }
 
     fn learn_vtep(&mut self, addr: IpAddr, mac: MacAddr, context: &mut Context<S>) -> Option<VtepId> {
@@ -322,7 +349,7 @@ impl<S: Storage> Tables<S> {
     }
 
     /// Whether a learned VTEP is of no use any more.
-    pub(crate) fn is_stale(&self, id: VtepId, vtep: &Vtep) -> bool {
+    fn is_stale(&self, id: VtepId, vtep: &Vtep) -> bool {
         vtep.origin == Origin::Learned && vtep.routes == 0 && self.fdb.learned_by(Destination::Vtep(id)) == 0
     }
 

@@ -82,4 +82,41 @@ every_memory! {
         assert_eq!(a.engine.counters().events_lost, 40 - 16);
         assert_eq!(a.engine.handle_timeout(T0 + Duration::from_secs(900), 0), 0);
     }
+
+
+    fn an_address_that_speaks_again_after_its_time_has_aged_and_was_not_evicted<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let at = Destination::Vtep(a.vtep(B));
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        a.events();
+        // No sweep has met it.
+        a.receive(T0 + Duration::from_secs(400), B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        let told = [Event::Aged { vni: VNI, mac: mac(2), at }, Event::Learned { vni: VNI, mac: mac(2), at }];
+        assert_eq!(a.events(), told);
+        let c = a.engine.counters();
+        assert_eq!((c.learned, c.aged, c.evicted), (2, 1, 0));
+    }
+
+    fn a_clock_that_jumps_ahead_and_comes_back_still_sweeps<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let ahead = T0 + Duration::from_secs(86_400);
+        a.send(ahead, &ether(ALL, mac(1), b""));
+        while a.engine.next_timeout().is_some_and(|due| due <= ahead) {
+            a.engine.handle_timeout(ahead, 1_000);
+        }
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        let due = a.engine.next_timeout().unwrap();
+        assert!(due <= T0 + Duration::from_secs(60), "due at {due}");
+        run(&mut a, T0 + Duration::from_secs(400));
+        assert_eq!(a.engine.tables().fdb().entry(T0, VNI, mac(2)), None);
+    }
+
+    fn the_end_of_the_clock_is_no_deadline<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        a.send(Instant::MAX, &ether(ALL, mac(1), b""));
+        for _ in 0..100 {
+            a.engine.handle_timeout(Instant::MAX, 100);
+        }
+        assert_eq!(a.engine.next_timeout(), None);
+    }
 }

@@ -187,9 +187,11 @@ every_memory! {
         let _ = M::engine(config(A));
         let c = config(A);
         let group = [239, 1, 1, 1].into();
+        let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
         for (config, error) in [
             (EngineConfig { local_v4: None, ..c }, ConfigError::NoLocalAddress),
             (EngineConfig { local_v4: Some(group), ..c }, ConfigError::LocalAddress(group.into())),
+            (EngineConfig { local_v6: Some(mapped), ..c }, ConfigError::LocalAddress(mapped.into())),
             (EngineConfig { port: 0, ..c }, ConfigError::TunnelPort),
             (EngineConfig { source_ports: (0, 9), ..c }, ConfigError::SourcePorts { first: 0, last: 9 }),
             (EngineConfig { source_ports: (9, 8), ..c }, ConfigError::SourcePorts { first: 9, last: 8 }),
@@ -213,5 +215,68 @@ every_memory! {
         let (a, _, _) = furnished::<M>();
         let (b, _, _) = furnished::<M>();
         assert_eq!(snapshot(&a.engine), snapshot(&b.engine));
+    }
+
+
+    fn an_address_set_by_hand_that_takes_anothers_place_is_counted<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let (at, kind) = (Destination::Vtep(a.vtep(B)), EntryKind::Learned);
+        let mut evicted = Vec::new();
+        for n in 1..=400u16 {
+            let [high, low] = n.to_be_bytes();
+            let mac = MacAddr([2, 0, 0, 0, high, low]);
+            // The second time it replaces itself, which evicts nobody.
+            for _ in 0..2 {
+                if let Change::Mac(e) = a.engine.apply(T0, &Command::AddMac { vni: VNI, mac, at, kind }).unwrap()
+                    && e.mac != mac
+                {
+                    evicted.push(Event::Evicted { vni: VNI, mac: e.mac, at });
+                }
+            }
+        }
+        assert!(evicted.len() > 100);
+        assert_eq!(a.engine.counters().evicted, evicted.len() as u64);
+        let told = a.events();
+        assert_eq!(told, evicted[..told.len()]);
+    }
+}
+
+/// Nothing of a port or route remains where a list or table behind it is full.
+#[test]
+fn a_list_or_arena_that_is_full_refuses_and_leaves_no_trace() {
+    let (one, two) = (Vni::truncate(1), Vni::truncate(2));
+    let small = Capacity { flood_members: 1, routes_v4: 4, routes_v6: 4, ..CAPACITY };
+    let mut a = Engine::<Heap>::with_capacity(config(A), &small).unwrap();
+    for vni in [one, two] {
+        a.apply(T0, &Command::AddVni { vni, config: VniConfig::routed(mac(1)) }).unwrap();
+    }
+    let vtep = VtepConfig { inner_mac: Some(mac(2)), ..VtepConfig::new(B, 4789) };
+    let vtep = a.apply(T0, &Command::AddVtep(vtep)).unwrap().vtep().unwrap();
+    a.apply(T0, &Command::AddPort(PortConfig::new(one))).unwrap();
+    let before = snapshot(&a);
+    for command in [Command::AddPort(PortConfig::new(two)), Command::AddFlood { vni: one, vtep }] {
+        assert_eq!(a.apply(T0, &command), Err(FloodError::Full.into()));
+        assert_eq!(snapshot(&a), before);
+    }
+    // Scattered, so that they share nothing.
+    let prefixes = |n: u16| -> [IpPrefix; 2] {
+        let n = n.wrapping_mul(40_503);
+        let [high, low] = n.to_be_bytes();
+        [
+            Ipv4Prefix::new([high, low, high ^ low, low].into(), 32).unwrap().into(),
+            Ipv6Prefix::new([n, !n, n, n, !n, n, 0, n].into(), 128).unwrap().into(),
+        ]
+    };
+    for family in [0, 1] {
+        let refused = (1..1_000).find_map(|n| {
+            let prefix = prefixes(n)[family];
+            let before = snapshot(&a);
+            let error =
+                a.apply(T0, &Command::AddRoute { vni: one, prefix, next_hop: NextHop::Vtep(vtep) }).err()?;
+            Some((prefix, error, before))
+        });
+        let (prefix, error, before) = refused.unwrap();
+        assert_eq!(error, RouteError::Full(prefix).into());
+        assert_eq!(snapshot(&a), before, "and the VTEP counts no route that is not there");
     }
 }

@@ -206,4 +206,82 @@ every_memory! {
         let told = a.engine.explain_encap(T0, a.port, &long).unwrap();
         assert_eq!(told.verdict(), Some(Verdict::Drop(DropReason::TooLong)));
     }
+
+
+    // A mapped address means IPv4 inside a host and is never on a wire: as an outer source it would
+    // get past whatever keeps forged IPv4 sources out.
+    fn a_mapped_address_in_an_outer_header_is_no_vteps<M>() {
+        let IpAddr::V6(own) = A6 else { unreachable!() };
+        let both = EngineConfig { shape: Shape::Ip, local_v6: Some(own), allow_zero_checksum_v6: true, ..config(A) };
+        let mut a = Node::<M>::with(both, A, VniConfig::default(), &[B, B6]);
+        let packet = |from: IpAddr| {
+            let IpAddr::V6(from) = from else { unreachable!() };
+            let vxlan = vxlan(42, &ether(ALL, mac(2), b""));
+            let len = (8 + vxlan.len()) as u16;
+            let udp = [&[0xc0, 0, 0x12, 0xb5][..], &len.to_be_bytes(), &[0, 0], &vxlan].concat();
+            ipv6(from, own, 64, &udp)
+        };
+        assert_eq!(a.receive(T0, B6, &packet(B6)).0, Verdict::Flood(VNI));
+        let mapped = "::ffff:192.0.2.2".parse().unwrap();
+        assert_eq!(a.receive(T0, mapped, &packet(mapped)).0, Verdict::Drop(DropReason::InvalidOuterSource));
+    }
+
+    // RFC 6864, section 4.2: what may be fragmented needs an identification of its own.
+    fn copies_that_may_be_fragmented_have_their_own_identification<M>() {
+        let fragments = EngineConfig { shape: Shape::Ip, dont_fragment: false, ..config(A) };
+        let mut a = Node::<M>::with(fragments, A, VniConfig::default(), &[B, C]);
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..20u8 {
+            let mut buffer = [vec![0; HEADROOM], ether(ALL, mac(1), &[n])].concat();
+            let end = buffer.len();
+            let mut frames = [Frame::new(&mut buffer, HEADROOM..end).unwrap()];
+            a.engine.encap(T0, a.port, &mut frames).unwrap();
+            let copies: Vec<_> = a.engine.replicas(&frames[0]).collect();
+            assert_eq!(copies.len(), 2);
+            let Replica::Underlay { header, .. } = copies[0] else { unreachable!() };
+            assert_eq!(header[6] & 0x40, 0, "DF");
+            assert!(seen.insert([header[4], header[5]]), "copy {n}");
+        }
+        // The same from bytes alone, as a host in C asks for copies.
+        let (mut first, mut second) = (ether(ALL, mac(1), b"one"), ether(ALL, mac(1), b"two"));
+        let id = |bytes: &mut [u8]| {
+            let len = bytes.len();
+            let frame = Frame::new(bytes, 0..len).unwrap().flooded(VNI, Some(a.port));
+            let Some(Replica::Underlay { header, .. }) = a.engine.replicas(&frame).next() else { unreachable!() };
+            [header[4], header[5]]
+        };
+        assert_ne!(id(&mut first), id(&mut second));
+    }
+
+    // IEEE 802.3: a source is one station's; RFC 1812, section 5.3.4: one station's IP is not sent to a group.
+    fn a_group_is_nobodys_underlay_mac<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
+        let mut a = Node::<M>::with(ethernet, A, open, &[]);
+        let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
+        let mut hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+        for bad in [ALL, MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr::ZERO] {
+            hello[6..12].copy_from_slice(&bad.0);
+            assert_eq!(a.receive(T0, B, &hello).0, Verdict::Drop(DropReason::InvalidOuterSource), "{bad}");
+            let config = VtepConfig { underlay_mac: bad, ..VtepConfig::new(B, 4789) };
+            let refused = a.engine.apply(T0, &Command::AddVtep(config));
+            assert_eq!(refused, Err(VtepError::UnderlayMac(bad).into()));
+        }
+        assert_eq!(a.engine.tables().vteps().len(), 0);
+    }
+
+    // RFC 6040, section 4.2 asks it of every packet that leaves the tunnel, whoever carries it on.
+    fn a_congestion_mark_stays_with_a_packet_that_is_punted<M>() {
+        let mut a = Node::<M>::with(config(A), A, VniConfig::routed(mac(0xa0)), &[]);
+        a.add_peer(VtepConfig::new(B, 4789), false);
+        let (prefix, next_hop) = ("10.9.0.0/16".parse().unwrap(), overlane::addr::NextHop::Direct);
+        a.engine.apply(T0, &Command::AddRoute { vni: VNI, prefix, next_hop }).unwrap();
+        let inner = |tos| frame(mac(0xa0), mac(2), 0x0800, &ipv4([10, 0, 0, 1].into(), [10, 9, 0, 2].into(), 64, tos, b""));
+        let mut datagram = vxlan(42, &inner(2));
+        let end = datagram.len();
+        let mut frames = [Frame::new(&mut datagram, 0..end).unwrap().with_source(B).with_ecn(3)];
+        a.engine.decap(T0, &mut frames);
+        assert_eq!(frames[0].verdict(), Some(Verdict::Punt(overlane::error::PuntReason::DirectRoute)));
+        assert_eq!(frames[0].bytes(), inner(3));
+    }
 }

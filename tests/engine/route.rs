@@ -169,4 +169,37 @@ every_memory! {
         a.send(T0, &udp(ROUTER_A, POD_A, ip("fd00:1::2"), to, 64, b""));
         assert_eq!(a.events(), [Event::NoRoute { vni: VNI, addr: to }]);
     }
+
+
+    // RFC 1812, sections 4.2.2.11 and 5.3.7; RFC 4291, sections 2.5.2, 2.5.3 and 2.5.6; RFC 1122, 3.2.1.3.
+    fn addresses_that_no_router_forwards_have_no_route<M>() {
+        let (mut a, _) = pair::<M>();
+        let vtep = a.vtep(B);
+        route(&mut a, "0.0.0.0/0", NextHop::Vtep(vtep));
+        route(&mut a, "::/0", NextHop::Vtep(vtep));
+        let (v4, v6) = (("10.244.1.2", "10.244.2.2"), ("fd00:1::2", "fd00:2::2"));
+        for (bad, good) in [
+            ("127.0.0.1", v4),
+            ("0.0.0.0", v4),
+            ("0.1.2.3", v4),
+            ("224.0.0.5", v4),
+            ("255.255.255.255", v4),
+            ("::", v6),
+            ("::1", v6),
+            ("ff05::2", v6),
+            ("fe80::1", v6),
+        ] {
+            let to = udp(ROUTER_A, POD_A, ip(good.0), ip(bad), 64, b"");
+            assert_eq!(a.send(T0, &to).0, Verdict::Drop(DropReason::NotForwardable), "to {bad}");
+            let to = vxlan(42, &udp(ROUTER_A, ROUTER_B, ip(good.0), ip(bad), 64, b""));
+            assert_eq!(a.receive(T0, B, &to).0, Verdict::Drop(DropReason::NotForwardable), "to {bad}, from the tunnel");
+            let from = udp(ROUTER_A, POD_A, ip(bad), ip(good.1), 64, b"");
+            assert_eq!(a.send(T0, &from).0, Verdict::Drop(DropReason::NotForwardable), "from {bad}");
+        }
+        for good in ["1.0.0.1", "169.254.20.10", "240.0.0.1", "223.255.255.254", "fec0::1", "2001:db8::1"] {
+            let from = if good.contains(':') { v6.0 } else { v4.0 };
+            let to = udp(ROUTER_A, POD_A, ip(from), ip(good), 64, b"");
+            assert_eq!(a.send(T0, &to).0, Verdict::ToUnderlay(vtep), "to {good}");
+        }
+    }
 }

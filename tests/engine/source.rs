@@ -3,6 +3,7 @@
 use overlane::addr::{Destination, Vni};
 use overlane::engine::*;
 use overlane::error::DropReason;
+use overlane::table::fdb::EntryKind;
 use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::{Origin, VtepConfig};
 use overlane::wire::vxlan::{ReservedBits, VxlanPolicy};
@@ -155,5 +156,56 @@ every_memory! {
         assert_eq!(a.engine.tables().fdb().len(), 0);
         assert!(a.events().is_empty());
         assert_eq!(a.engine.counters().drops.total(), 22 + 2);
+    }
+
+
+    // A burst of forged sources may fill the table; nobody answers to them, and one pass later there is room again.
+    fn one_pass_forgets_every_learned_vtep_that_nobody_is_behind<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        let mut now = T0;
+        for round in 0..3u8 {
+            for n in 1..=8u8 {
+                a.receive(now, [198, 51, round, n].into(), &vxlan(42, &ether(ALL, mac(n), b"")));
+            }
+            assert_eq!(a.engine.tables().vteps().len(), 8, "round {round}");
+            now = now + core::time::Duration::from_secs(400);
+            let mut calls = 0;
+            while a.engine.next_timeout().is_some_and(|due| due <= now) {
+                a.engine.handle_timeout(now, 1 + usize::from(round) * 30);
+                calls += 1;
+            }
+            assert!(calls < 1_000, "{calls} calls");
+            assert_eq!(a.engine.tables().vteps().len(), 0, "round {round}");
+            assert_eq!(a.engine.next_timeout(), None);
+        }
+    }
+
+    fn a_learned_vtep_stays_when_the_host_sets_it<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        a.receive(T0, C, &vxlan(42, &ether(ALL, mac(3), b"")));
+        let vtep = a.engine.tables().vteps().by_addr(C).unwrap();
+        let config = VtepConfig { mtu: 1400, ..VtepConfig::new(C, 8472) };
+        a.engine.apply(T0, &Command::SetVtep { vtep, config }).unwrap();
+        let later = T0 + core::time::Duration::from_secs(400);
+        while a.engine.next_timeout().is_some_and(|due| due <= later) {
+            a.engine.handle_timeout(later, 64);
+        }
+        let kept = a.engine.vtep(vtep).unwrap();
+        assert_eq!((kept.origin, kept.config), (Origin::Configured, config));
+    }
+
+    // Whoever speaks without a source is nobody that an address is pinned to.
+    fn an_unstated_source_is_not_the_first_port<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        let (at, kind) = (Destination::Port(a.port), EntryKind::Static);
+        a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(1), at, kind }).unwrap();
+        let mut datagram = vxlan(42, &ether(ALL, mac(1), b""));
+        let end = datagram.len();
+        let mut frames = [Frame::new(&mut datagram, 0..end).unwrap()];
+        a.engine.decap(T0, &mut frames);
+        assert_eq!(frames[0].verdict(), Some(Verdict::Drop(DropReason::MacPinned)));
     }
 }

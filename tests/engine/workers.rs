@@ -45,7 +45,7 @@ fn workers_share_the_tables_and_one_writer_merges_what_they_learned() {
 fn what_a_worker_saw_is_not_learned_for_another_holder_of_the_id() {
     type Between = fn(&mut Engine<Heap>, PortId, VtepId);
     let other = Vni::truncate(43);
-    let table: [(&str, Between, usize); 5] = [
+    let table: [(&str, Between, usize); 8] = [
         ("nothing", |_, _, _| {}, 2),
         (
             "the VTEP's id goes to another node",
@@ -78,6 +78,30 @@ fn what_a_worker_saw_is_not_learned_for_another_holder_of_the_id() {
             |engine, _, _| {
                 let config = VniConfig::routed(mac(0xa0));
                 engine.apply(T0, &Command::SetVni { vni: VNI, config }).unwrap();
+            },
+            0,
+        ),
+        (
+            "the VNI learns no longer",
+            |engine, _, _| {
+                let config = VniConfig { learning: false, ..VniConfig::default() };
+                engine.apply(T0, &Command::SetVni { vni: VNI, config }).unwrap();
+            },
+            0,
+        ),
+        (
+            "the port learns no longer",
+            |engine, port, _| {
+                let config = PortConfig { learning: false, ..PortConfig::new(VNI) };
+                engine.apply(T0, &Command::SetPort { port, config }).unwrap();
+            },
+            0,
+        ),
+        (
+            "the VTEP is another node",
+            |engine, _, vtep| {
+                let config = VtepConfig::new(C, 4789);
+                engine.apply(T0, &Command::SetVtep { vtep, config }).unwrap();
             },
             0,
         ),
