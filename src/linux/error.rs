@@ -108,6 +108,8 @@ impl Refused {
             | errno::ENOPROTOOPT
             | errno::EPROTO
             | errno::ETIMEDOUT
+            | errno::ENONET
+            | errno::EOPNOTSUPP
             | errno::EPERM
             | errno::EACCES => Some(Refused::Unreachable),
             errno::ENETDOWN => Some(Refused::Down),
@@ -175,6 +177,9 @@ mod tests {
             (errno::ECONNREFUSED, Some(Refused::Unreachable)),
             (errno::ENETUNREACH, Some(Refused::Unreachable)),
             (errno::EPERM, Some(Refused::Unreachable)),
+            // ICMP destination unreachable, codes 5 and 8: anybody on the way can send them.
+            (errno::EOPNOTSUPP, Some(Refused::Unreachable)),
+            (errno::ENONET, Some(Refused::Unreachable)),
             (errno::ENETDOWN, Some(Refused::Down)),
             (errno::EBADF, None),
             (errno::EINVAL, None),

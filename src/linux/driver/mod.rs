@@ -164,13 +164,19 @@ impl Driver {
         self.engine
     }
 
-    /// Carries out a command; see [`Engine::apply`].
+    /// Carries out a command; see [`Engine::apply`]. Removing a port closes the device on it, since
+    /// the next port may get its id; take it off before ([`Driver::remove_tap`]) to keep it, or to
+    /// remove ports by [`Driver::engine_mut`].
     ///
     /// # Errors
     /// What was refused, and why; nothing has changed then.
     pub fn apply(&mut self, command: &Command) -> Result<Change, ControlError> {
         let now = self.now();
-        self.engine.apply(now, command)
+        let change = self.engine.apply(now, command)?;
+        if let Command::RemovePort { port } = *command {
+            self.io.remove_tap(port);
+        }
+        Ok(change)
     }
 
     /// Attaches a device to a port of the engine: what it sends comes in there.

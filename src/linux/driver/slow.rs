@@ -124,6 +124,11 @@ impl Io {
             Network::Ipv6(ip, _) => IpAddr::V6(ip.src),
             _ => return None,
         };
+        // No route leads to a link-local address (RFC 4291, section 2.5.6), not even the default one.
+        let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
+        if link_local && !self.slow.is_gateway(addr) {
+            return None;
+        }
         let answered = self.slow.is_gateway(addr)
             || match (route(engine, vni, addr)?, from) {
                 (NextHop::Vtep(_), _) => true,

@@ -254,6 +254,9 @@ fn routed() -> (Driver, UnixDatagram, Underlay) {
 fn the_router_answers_for_what_is_behind_others_and_for_itself() {
     let (mut a, pod, _far) = routed();
     a.set_gateway(ip("fe80::1"));
+    let vtep = a.engine().tables().vteps().iter().next().unwrap().0;
+    a.apply(&Command::AddRoute { vni: VNI, prefix: "::/0".parse().unwrap(), next_hop: NextHop::Vtep(vtep) })
+        .unwrap();
     let cases = [
         (who_has("10.2.0.9"), true, "behind a VTEP"),
         (who_has("10.1.0.1"), true, "the gateway"),
@@ -263,7 +266,9 @@ fn the_router_answers_for_what_is_behind_others_and_for_itself() {
         (solicitation("fd02::9"), true, "behind a VTEP"),
         (solicitation("fe80::1"), true, "the gateway"),
         (solicitation("fd01::7"), false, "behind the port that asks"),
-        (solicitation("fd09::7"), false, "no route"),
+        (solicitation("fd09::7"), true, "behind the default route"),
+        // Every pod has one of its own, and asks whether another has it (RFC 4862, section 5.4).
+        (solicitation("fe80::7"), false, "link-local, so behind no router"),
     ];
     let answered = cases.iter().filter(|c| c.1).count() as u64;
     for (question, answered, why) in cases {
@@ -389,8 +394,9 @@ fn what_cannot_be_carried_is_counted_with_its_scope() {
     a.turn(SOON).unwrap();
     assert_eq!(a.engine().port_counters(port).unwrap().drops.get(DropReason::NotHandled), 1);
 
-    // The host removed the port and left the device.
-    a.apply(&Command::RemovePort { port }).unwrap();
+    // The host removed the port behind the driver's back.
+    let now = a.now();
+    a.engine_mut().apply(now, &Command::RemovePort { port }).unwrap();
     put(&pod, &plain(MacAddr::BROADCAST, POD));
     assert_eq!(a.turn(SOON).unwrap().frames, 1);
     assert_eq!(drops(&a, DropReason::NotHandled), 5);
@@ -431,6 +437,15 @@ fn devices_come_and_go() {
     put(&pod2, &plain(MacAddr::BROADCAST, POD));
     a.turn(SOON).unwrap();
     assert!(got(&pod3).is_some(), "the moved one is still found");
+    // The next port gets the id, perhaps in another VNI: the device must not be on it.
+    a.apply(&Command::RemovePort { port: second }).unwrap();
+    assert!(a.tap(second).is_none());
+    assert_eq!(a.apply(&Command::AddPort(PortConfig::new(VNI))).unwrap().port(), Some(second));
+    put(&pod3, &plain(MacAddr::BROADCAST, POD));
+    a.turn(SOON).unwrap();
+    assert!(got(&pod2).is_none());
+    let gone = a.apply(&Command::RemovePort { port: PortId(9) });
+    assert!(gone.is_err() && a.tap(third).is_some());
     let v6 = Underlay::bind("[::1]:0".parse().unwrap(), &UnderlayConfig::default()).unwrap();
     assert!(refused(a.add_socket(v6)).ends_with("the engine has no local address of this family"));
     let config = EngineConfig { shape: Shape::Ip, ..EngineConfig::new(ip(A), Seed::fixed(1)) };
