@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{MacAddr, PortId, Vni, VtepId};
 use overlane::engine::*;
 use overlane::table::Seed;
+use overlane::table::fdb::groups_for;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
 use overlane::table::vtep::VtepConfig;
@@ -27,7 +28,7 @@ pub trait Memory: Storage + Sized {
     fn engine(config: EngineConfig) -> Engine<Self>;
 }
 
-pub type Small = Inline<8, 256, 64, 8, 8, 8, 32, 16>;
+pub type Small = Inline<{ groups_for(100) }, 256, 64, 8, 8, 8, 32, 16>;
 
 impl Memory for Small {
     fn engine(config: EngineConfig) -> Engine<Small> {

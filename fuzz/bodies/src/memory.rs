@@ -4,9 +4,10 @@ use overlane::engine::{
     Borrowed, Capacity, Context, ContextParts, Engine, EngineConfig, Heap, Inline, Parts, Storage,
 };
 use overlane::error::ConfigError;
+use overlane::table::fdb::groups_for;
 
 /// As much as [`CAPACITY`].
-pub(crate) type Small = Inline<8, 256, 2, 8, 8, 8, 17, 16>;
+pub(crate) type Small = Inline<{ groups_for(100) }, 256, 2, 8, 8, 8, 17, 16>;
 
 pub(crate) const CAPACITY: Capacity = Capacity {
     macs: 100,
