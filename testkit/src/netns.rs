@@ -82,7 +82,7 @@ pub fn available(needs: &[Need]) -> Result<(), Skip> {
                 .map_err(|e| Skip::new(format!("no kernel vxlan: {e}"))),
             Need::Tap => match File::options().read(true).write(true).open("/dev/net/tun") {
                 Ok(_) => Ok(()),
-                Err(e) => Err(Skip::new(format!("cannot open /dev/net/tun: {}", errno_name(&e)))),
+                Err(e) => Err(Skip::new(format!("cannot open /dev/net/tun: {}", with_help(&e)))),
             },
         }?;
     }
@@ -91,6 +91,15 @@ pub fn available(needs: &[Need]) -> Result<(), Skip> {
 
 fn errno_name(e: &io::Error) -> String {
     e.raw_os_error().map_or_else(|| e.to_string(), |n| format!("{:?}", Errno::from_raw(n)))
+}
+
+fn with_help(e: &io::Error) -> String {
+    let help = match e.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root, or give the user access to the device",
+        io::ErrorKind::NotFound => "; load the tun module, or make the node: mknod /dev/net/tun c 10 200",
+        _ => "",
+    };
+    errno_name(e) + help
 }
 
 /// A network namespace. It lives as long as a clone of this value, or a socket or thread in it, and
