@@ -12,7 +12,7 @@ use overlane::wire::vxlan::{VxlanHeader, VxlanPolicy};
 #[test]
 fn every_pair_of_pods_resolves_pings_and_transfers() {
     let mut said = Vec::new();
-    let options = memory::Options { pings: 3, octets: 100_000 };
+    let options = memory::Options { pings: 3, octets: 100_000, ..memory::Options::default() };
     let report = memory::run(&options, &mut |line| said.push(line.to_owned())).unwrap();
     assert!(report.worked(), "{report}");
     assert_eq!((report.nodes.len(), report.pairs.len()), (3, 6));
@@ -43,9 +43,19 @@ fn every_pair_of_pods_resolves_pings_and_transfers() {
     }
 }
 
+/// A long lab keeps the first datagrams and counts the rest.
+#[test]
+fn what_there_is_no_room_for_is_counted() {
+    let all = memory::Options { pings: 1, octets: 100_000, ..memory::Options::default() };
+    let few = memory::Options { kept: 10, ..all.clone() };
+    let (all, few) = (memory::run(&all, &mut |_| {}).unwrap(), memory::run(&few, &mut |_| {}).unwrap());
+    assert!(few.worked() && all.not_kept == 0);
+    assert_eq!((few.packets.len(), few.not_kept), (10, all.packets.len() as u64 - 10));
+}
+
 #[test]
 fn the_report_says_what_failed() {
-    let options = memory::Options { pings: 1, octets: 1 };
+    let options = memory::Options { pings: 1, octets: 1, ..memory::Options::default() };
     let good = memory::run(&options, &mut |_| {}).unwrap();
     assert!(good.to_string().contains("All 6 pairs worked."), "{good}");
     let spoil: [fn(&mut report::Pair); 4] =
@@ -62,7 +72,7 @@ fn the_report_says_what_failed() {
 /// The capture holds each datagram behind Ethernet, IPv4 and UDP headers that read as it was sent.
 #[test]
 fn the_capture_holds_what_crossed_the_underlay() {
-    let options = memory::Options { pings: 1, octets: 1000 };
+    let options = memory::Options { pings: 1, octets: 1000, ..memory::Options::default() };
     let report = memory::run(&options, &mut |_| {}).unwrap();
     let mut file = Vec::new();
     memory::write(&report.packets, &mut file).unwrap();

@@ -8,10 +8,14 @@ mod memory;
 mod namespaces;
 mod report;
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use report::Report;
 
 /// Three VTEPs, one of them the kernel's, and a pod behind each: do they all reach each other?
 #[derive(Debug, Parser)]
@@ -29,53 +33,89 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let found = if arguments.in_memory { run_in_memory(&arguments) } else { run(&arguments) };
-    match found {
-        Ok(report) => {
-            print!("\n{report}");
-            if report.worked() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("lab: {e}");
+            let _ = writeln!(io::stderr(), "lab: {e}");
             ExitCode::FAILURE
         }
     }
 }
 
-type Found = Result<report::Report, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Says what happens. Whoever reads it may have gone: that ends nothing.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Whether every pair worked.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let name = arguments.pcap.display();
+    let cannot =
+        |e: &dyn std::fmt::Display| format!("cannot write {name}: {e}; --pcap FILE names another place");
+    // Before the lab, so that no result is waited for in vain; what an earlier one wrote stays until then.
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).open(&arguments.pcap);
+    let file = file.map_err(|e| cannot(&e))?;
+
+    let (report, written) =
+        if arguments.in_memory { in_memory(arguments, file)? } else { lab(arguments, file)? };
+    if let Ok(what) = &written {
+        say(&format!("{name}: {what}"));
+    }
+    say(&format!("\n{}", report.to_string().trim_end()));
+    written.map_err(|e| cannot(&e))?;
+    Ok(report.worked())
+}
+
+/// What a lab found, and what of it was written.
+type Found = Result<(Report, Result<String>)>;
 
 #[cfg(target_os = "linux")]
-fn run(arguments: &Arguments) -> Found {
+fn lab(arguments: &Arguments, file: File) -> Found {
     // Before anything else: entering a user namespace takes a process with one thread.
     if let Err(why) = namespaces::enter() {
-        println!("not with the kernel's vxlan here: {why}\nrunning the same lab in memory\n");
-        return run_in_memory(arguments);
+        say(&format!("not with the kernel's vxlan here: {why}\nrunning the same lab in memory\n"));
+        return in_memory(arguments, file);
     }
     // Namespaces, devices and sockets go with the process, whenever that ends.
     let mut signals =
         signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            eprintln!("\nlab: interrupted; everything comes down");
+            let _ = writeln!(io::stderr(), "\nlab: interrupted; everything comes down");
             std::process::exit(128 + signal);
         }
     });
-    namespaces::run(arguments.mib << 20, &arguments.pcap)
+    let (report, captured) = namespaces::run(arguments.mib << 20)?;
+    let written = emptied(file).and_then(|out| namespaces::write(&captured, out));
+    Ok((report, written))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn run(arguments: &Arguments) -> Found {
-    println!("not with the kernel's vxlan here: this is not Linux\nrunning the same lab in memory\n");
-    run_in_memory(arguments)
+fn lab(arguments: &Arguments, file: File) -> Found {
+    say("not with the kernel's vxlan here: this is not Linux\nrunning the same lab in memory\n");
+    in_memory(arguments, file)
 }
 
-fn run_in_memory(arguments: &Arguments) -> Found {
-    let options = memory::Options { pings: 10, octets: (arguments.mib << 20) as usize };
-    let report = memory::run(&options, &mut |line| println!("{line}"))?;
-    let file = std::fs::File::create(&arguments.pcap)
-        .map_err(|e| format!("cannot write {}: {e}", arguments.pcap.display()))?;
-    memory::write(&report.packets, std::io::BufWriter::new(file))?;
-    println!("{}: {} datagrams of the underlay", arguments.pcap.display(), report.packets.len());
-    Ok(report)
+fn in_memory(arguments: &Arguments, file: File) -> Found {
+    let octets = (arguments.mib << 20) as usize;
+    let options = memory::Options { pings: 10, octets, ..memory::Options::default() };
+    let report = memory::run(&options, &mut say)?;
+    let written = emptied(file).and_then(|out| memory::write(&report.packets, out));
+    let what = match report.not_kept {
+        0 => format!("{} datagrams of the underlay", report.packets.len()),
+        n => format!("{} datagrams of the underlay\n  ({n} later ones were not kept)", report.packets.len()),
+    };
+    Ok((report, written.map(|()| what)))
+}
+
+fn emptied(file: File) -> Result<BufWriter<File>> {
+    // A pipe or a device cannot be cut, and holds nothing.
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(BufWriter::new(file))
 }

@@ -52,11 +52,13 @@ pub struct Options {
     pub pings: u16,
     /// Octets over TCP from each pod to each other.
     pub octets: usize,
+    /// Datagrams of the underlay that are kept; later ones are counted.
+    pub kept: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { pings: 5, octets: 1 << 20 }
+        Options { pings: 5, octets: 1 << 20, kept: 100_000 }
     }
 }
 
@@ -79,9 +81,12 @@ struct Node {
 struct Lab {
     now: Duration,
     nodes: Vec<Node>,
-    /// When datagrams arrive, and which of `packets` they are; the oldest first.
-    underlay: VecDeque<(Duration, usize)>,
+    /// Datagrams on their way, the oldest first, and when they arrive.
+    underlay: VecDeque<(Duration, Packet)>,
     packets: Vec<Packet>,
+    /// How many `packets` may become, and how many there was no room for.
+    kept: usize,
+    not_kept: u64,
 }
 
 /// Runs the lab. `say` is told what happens as it happens.
@@ -89,7 +94,7 @@ struct Lab {
 /// # Errors
 /// What could not be set up. A pair that does not work is no error: the report says so.
 pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
-    let mut lab = Lab::new()?;
+    let mut lab = Lab::new(options.kept)?;
     say("three nodes in this process, each with an engine and a smoltcp pod");
     let mut pairs = Vec::new();
     for from in 0..lab.nodes.len() {
@@ -127,6 +132,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         nodes: lab.nodes.iter().map(Node::report).collect(),
         pairs,
         packets: lab.packets,
+        not_kept: lab.not_kept,
     })
 }
 
@@ -280,9 +286,10 @@ impl Node {
 }
 
 impl Lab {
-    fn new() -> Result<Lab> {
+    fn new(kept: usize) -> Result<Lab> {
         let nodes = (0..3).map(Node::new).collect::<Result<Vec<Node>>>()?;
-        Ok(Lab { now: Duration::ZERO, nodes, underlay: VecDeque::new(), packets: Vec::new() })
+        let (underlay, packets) = (VecDeque::new(), Vec::new());
+        Ok(Lab { now: Duration::ZERO, nodes, underlay, packets, kept, not_kept: 0 })
     }
 
     /// Lets every pod work, then time pass until the next thing is due; false where nothing is.
@@ -292,8 +299,12 @@ impl Lab {
                 let remote = node.engine.vtep(vtep).ok_or("a VTEP that is gone")?.config;
                 let src = SocketAddr::new(node.addr.into(), from);
                 let dst = SocketAddr::new(remote.addr, remote.port);
-                self.underlay.push_back((self.now + LATENCY, self.packets.len()));
-                self.packets.push(Packet { time: self.now, src, dst, payload });
+                let packet = Packet { time: self.now, src, dst, payload };
+                match self.packets.len() < self.kept {
+                    true => self.packets.push(packet.clone()),
+                    false => self.not_kept += 1,
+                }
+                self.underlay.push_back((self.now + LATENCY, packet));
             }
         }
         let mut due = self.underlay.front().map(|(at, _)| *at);
@@ -304,12 +315,10 @@ impl Lab {
         }
         let Some(due) = due else { return Ok(false) };
         self.now = due.max(self.now + Duration::from_micros(1));
-        while let Some((at, n)) = self.underlay.front().copied().filter(|(at, _)| *at <= self.now) {
-            self.underlay.pop_front();
-            let (src, dst) = (self.packets[n].src.ip(), self.packets[n].dst.ip());
-            let payload = self.packets[n].payload.clone();
-            if let Some(node) = self.nodes.iter_mut().find(|node| node.addr == dst) {
-                node.receive(engine_time(at), src, payload)?;
+        while self.underlay.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((at, packet)) = self.underlay.pop_front() else { break };
+            if let Some(node) = self.nodes.iter_mut().find(|node| packet.dst.ip() == node.addr) {
+                node.receive(engine_time(at), packet.src.ip(), packet.payload)?;
             }
         }
         Ok(true)

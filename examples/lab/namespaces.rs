@@ -11,11 +11,10 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::Write as _;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use overlane_testkit::rtnl::Vxlan;
 use overlane_testkit::{NetNs, Skip, ethtool, netns, pcapng};
 
 use crate::report::{FdbLine, Node, Pair, Report};
+use crate::say;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -66,9 +66,9 @@ struct Overlane {
     thread: JoinHandle<std::result::Result<Engine<Heap>, String>>,
 }
 
-/// Builds the lab, measures every pair, and takes all down.
-pub fn run(octets: u64, pcap: &Path) -> Result<Report> {
-    println!("three nodes on one underlay, VNI {VNI}, UDP port {PORT}");
+/// Builds the lab, measures every pair, and takes all down. Gives what the underlay carried, too.
+pub fn run(octets: u64) -> Result<(Report, Captured)> {
+    say(&format!("three nodes on one underlay, VNI {VNI}, UDP port {PORT}"));
     let wire = NetNs::new("underlay")?;
     let mut rtnl = wire.rtnl()?;
     rtnl.add_bridge("br0")?;
@@ -105,9 +105,10 @@ pub fn run(octets: u64, pcap: &Path) -> Result<Report> {
     for (i, socket) in sockets.into_iter().enumerate() {
         running.push(overlane_node(i, socket, &nodes[i], &pods[i])?);
         let (name, at, pod) = (NAMES[i], underlay(i), pod(i));
-        println!("  node {name}: overlane in user space, underlay {at}, pod {pod} on a TAP");
+        say(&format!("  node {name}: overlane in user space, underlay {at}, pod {pod} on a TAP"));
     }
-    println!("  node c: kernel vxlan, underlay {}, pod {} behind a bridge", underlay(KERNEL), pod(KERNEL));
+    let (at, pod_c) = (underlay(KERNEL), pod(KERNEL));
+    say(&format!("  node c: kernel vxlan, underlay {at}, pod {pod_c} behind a bridge"));
 
     let mut pairs = Vec::new();
     for from in 0..3 {
@@ -124,33 +125,31 @@ pub fn run(octets: u64, pcap: &Path) -> Result<Report> {
         reported.push(row);
     }
     reported.push(kernel_row(&nodes[KERNEL], &pods[KERNEL])?);
-    let captured = capture.stop();
-    write(&captured, pcap)?;
-    Ok(Report {
+    let report = Report {
         place: "in network namespaces".into(),
         measured: "TCP payload by the real clock, every octet compared".into(),
         vni: VNI,
         nodes: reported,
         pairs,
-        packets: Vec::new(),
-    })
+        ..Report::default()
+    };
+    Ok((report, capture.stop()))
 }
 
-fn write(captured: &Captured, pcap: &Path) -> Result<()> {
-    let cannot = |e| format!("cannot write {}: {e}", pcap.display());
-    let out = std::io::BufWriter::new(fs::File::create(pcap).map_err(cannot)?);
+/// Writes the capture, and says what it holds.
+pub fn write(captured: &Captured, out: impl Write) -> Result<String> {
     let mut file = pcapng::Writer::new(out)?;
     let interface = file.interface("br0", SNAP_LEN as u32)?;
     for frame in &captured.frames {
         file.frame(interface, frame)?;
     }
-    file.finish().map_err(cannot)?;
+    file.finish()?;
     let kept = captured.frames.len();
-    println!("{}: {kept} packets of the underlay, {SNAP_LEN} octets of each", pcap.display());
-    if captured.not_kept > 0 {
-        println!("  ({} later ones were not kept)", captured.not_kept);
-    }
-    Ok(())
+    let what = format!("{kept} packets of the underlay, {SNAP_LEN} octets of each");
+    Ok(match captured.not_kept {
+        0 => what,
+        n => format!("{what}\n  ({n} later ones were not kept)"),
+    })
 }
 
 fn row(node: usize, data_plane: &str, pod_ns: &NetNs) -> Result<Node> {
@@ -253,16 +252,16 @@ fn measure(pods: &[NetNs], from: usize, to: usize, octets: u64) -> Result<Pair> 
     let stats = probe::ping(&pods[from], pod(to), &Ping { count: 10, ..Ping::default() })?;
     let neighbor = pods[from].run(|| arp_entry(pod(to)));
     match neighbor {
-        Some(mac) => println!("pod {a} resolved pod {b}: {mac}"),
-        None => println!("pod {a} did not resolve pod {b}"),
+        Some(mac) => say(&format!("pod {a} resolved pod {b}: {mac}")),
+        None => say(&format!("pod {a} did not resolve pod {b}")),
     }
     let median =
         stats.median().map_or(String::new(), |t| format!(", median {:.3} ms", t.as_secs_f64() * 1e3));
-    println!("pod {a} pinged pod {b}: {} of {} answered{median}", stats.received, stats.sent);
+    say(&format!("pod {a} pinged pod {b}: {} of {} answered{median}", stats.received, stats.sent));
     let tcp = probe::tcp_transfer(&pods[to], &pods[from], pod(to), octets, Duration::from_secs(20));
     match &tcp {
-        Ok(_) => println!("pod {a} sent pod {b} {octets} octets over TCP: they arrived"),
-        Err(e) => println!("pod {a} sent pod {b} {octets} octets over TCP: {e}"),
+        Ok(_) => say(&format!("pod {a} sent pod {b} {octets} octets over TCP: they arrived")),
+        Err(e) => say(&format!("pod {a} sent pod {b} {octets} octets over TCP: {e}")),
     }
     Ok(Pair {
         from,

@@ -23,6 +23,8 @@ pub struct Report {
     pub pairs: Vec<Pair>,
     /// The underlay's datagrams, oldest first.
     pub packets: Vec<Packet>,
+    /// Datagrams after those, which there was no room for.
+    pub not_kept: u64,
 }
 
 /// A node, the pod behind it, and what its VTEP knew at the end.
