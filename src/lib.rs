@@ -10,6 +10,7 @@
 //! - [`wire`]: bytes to headers and back. No state.
 //! - [`table`]: state that knows no packets.
 //! - [`engine`]: joins the two; frames in, verdicts out.
+//! - `linux` (feature `linux`): TAP devices, UDP sockets and the loop that joins them to an engine.
 //! - `smoltcp` (feature `smoltcp`): a pod inside the process, on an engine port.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(feature = "linux"), forbid(unsafe_code))]
