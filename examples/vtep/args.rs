@@ -44,8 +44,8 @@ struct Args {
     /// Another node; the port is that of --local unless told, the MAC is its router MAC address
     #[arg(long, value_name = "IP[:PORT][=MAC]")]
     remote: Vec<Remote>,
-    /// The largest outer IP packet; the devices get 50 octets less, or 70 over IPv6 [default: as the
-    /// routes to the remotes have it, else 1500]
+    /// The largest outer IP packet; the devices get 50 octets less, or 70 over IPv6 (for VLAN-tagged
+    /// frames take off 4 more) [default: as the routes to the remotes have it, else 1500]
     #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(256..))]
     mtu: Option<u16>,
     /// Whose packets are taken, and whether MAC addresses are learned: from the remotes, from any
@@ -237,6 +237,17 @@ fn check(args: Args) -> Result<Plan, String> {
     }
 
     let locals: Vec<SocketAddr> = args.local.iter().map(|l| socket(*l, vxlan::PORT)).collect();
+    let both = locals
+        .iter()
+        .map(|l| ("local", l.ip()))
+        .chain(args.remote.iter().map(|r| ("remote", r.endpoint.addr)));
+    for (option, addr) in both {
+        if matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local()) {
+            return Err(format!(
+                "--{option} {addr}: a link-local address; give a global or unique local one"
+            ));
+        }
+    }
     for (n, local) in locals.iter().enumerate() {
         if !is_host(local.ip()) {
             return Err(format!("--local {}: not the address of one interface", local.ip()));
@@ -306,6 +317,12 @@ fn check(args: Args) -> Result<Plan, String> {
             return Err(format!("{option}: VNI {vni} has not one device"));
         };
         attachment.addresses.push((address.addr, address.len));
+    }
+    if segments.iter().all(|s| s.routes.is_empty()) {
+        let lost = args.gateway.first().map(|g| format!("--gateway {g}"));
+        if let Some(option) = lost.or(args.router_mac.map(|m| format!("--router-mac {m}"))) {
+            return Err(format!("{option}: no VNI is routed; give a --route"));
+        }
     }
     for (n, gateway) in args.gateway.iter().enumerate() {
         if args.gateway.iter().take(n).any(|g| g.is_ipv4() == gateway.is_ipv4()) {
@@ -476,8 +493,24 @@ mod tests {
             ("+--tap t1 --route 10.2.0.0/24=192.0.2.2", "several devices"),
             ("+--address 10.1.0.1", "write IP/LEN"),
             ("+--address 10.1.0.1/33", "not longer than the address"),
-            ("+--gateway 10.1.0.1 --gateway 10.1.0.2", "a second one of its address family"),
-            ("+--router-mac 01:00:00:00:00:00", "not the address of one station"),
+            (
+                "+--route 10.2.0.0/24=192.0.2.2 --gateway 10.1.0.1 --gateway 10.1.0.2",
+                "a second one of its address family",
+            ),
+            ("+--gateway 10.1.0.1", "no VNI is routed"),
+            ("+--router-mac 02:00:00:00:00:01", "no VNI is routed"),
+            (
+                "--tap t0 --local fe80::1 --vni 1 --remote 2001:db8::2",
+                "--local fe80::1: a link-local address",
+            ),
+            (
+                "--tap t0 --local 2001:db8::1 --vni 1 --remote fe80::2",
+                "--remote fe80::2: a link-local address",
+            ),
+            (
+                "+--route 10.2.0.0/24=192.0.2.2 --router-mac 01:00:00:00:00:00",
+                "not the address of one station",
+            ),
         ];
         for (text, want) in cases {
             let text = text.replace('+', &format!("{BASE} "));
