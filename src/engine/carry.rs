@@ -1,7 +1,7 @@
 //! Carrying decisions out: the calls of the data path.
 
 use super::context::Context;
-use super::decide::{Decision, Rewrite, fits_length, fits_mtu};
+use super::decide::{Decision, Memo, Rewrite, fits_length, fits_mtu};
 use super::explain::{Explanation, Silent};
 use super::frame::{Frame, Ingress, Verdict};
 use super::storage::Storage;
@@ -49,9 +49,10 @@ impl<S: Storage> Tables<S> {
         frames: &mut [Frame<'_>],
     ) -> Result<(), PortError> {
         let record = self.ports.get(port).ok_or(PortError::Unknown(port))?;
+        let memo = &mut Memo::new(now);
         for frame in frames {
             let decision =
-                self.decide_encap(now, port, record, frame.bytes(), frame.segment_len, &mut Silent);
+                self.decide_encap(port, record, frame.bytes(), frame.segment_len, memo, &mut Silent);
             self.finish_encap(context, port, frame, decision);
         }
         Ok(())
@@ -60,8 +61,9 @@ impl<S: Storage> Tables<S> {
     /// Decides what becomes of datagrams from the underlay, and strips the outer headers of those
     /// that are accepted. Every frame has a verdict afterwards.
     pub fn decap(&self, now: Instant, context: &mut Context<S>, frames: &mut [Frame<'_>]) {
+        let memo = &mut Memo::new(now);
         for frame in frames {
-            let decision = self.decide_decap(now, frame.source, frame.ecn, frame.bytes(), &mut Silent);
+            let decision = self.decide_decap(frame.source, frame.ecn, frame.bytes(), memo, &mut Silent);
             self.finish_decap(context, frame, decision);
         }
     }
@@ -274,14 +276,14 @@ impl<S: Storage> Tables<S> {
     pub fn explain_encap(&self, now: Instant, port: PortId, frame: &[u8]) -> Result<Explanation, PortError> {
         let record = self.ports.get(port).ok_or(PortError::Unknown(port))?;
         let mut explanation = Explanation::new();
-        let d = self.decide_encap(now, port, record, frame, 0, &mut explanation);
+        let d = self.decide_encap(port, record, frame, 0, &mut Memo::new(now), &mut explanation);
         Ok(explanation.end(d.verdict))
     }
 
     /// What would become of a datagram from the underlay.
     pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, packet: &[u8]) -> Explanation {
         let mut explanation = Explanation::new();
-        let d = self.decide_decap(now, source, 0, packet, &mut explanation);
+        let d = self.decide_decap(source, 0, packet, &mut Memo::new(now), &mut explanation);
         explanation.end(d.verdict)
     }
 }

@@ -78,6 +78,23 @@ impl Decision {
     }
 }
 
+/// The time of a batch, and what the frame before has just found out: the tables do not change
+/// within a batch, and frames that follow each other are often of one flow.
+#[derive(Debug)]
+pub(crate) struct Memo {
+    now: Instant,
+    vni: Option<(Vni, VniIndex)>,
+    source: Option<(IpAddr, Option<VtepId>)>,
+    /// An address that need not be learned.
+    fresh: Option<(Vni, MacAddr, Destination)>,
+}
+
+impl Memo {
+    pub(crate) fn new(now: Instant) -> Memo {
+        Memo { now, vni: None, source: None, fresh: None }
+    }
+}
+
 /// Where a frame is to go, before the outer header is thought of.
 enum Way {
     Port(PortId),
@@ -103,11 +120,11 @@ impl<S: Storage> Tables<S> {
     #[inline]
     pub(crate) fn decide_encap<T: Trace>(
         &self,
-        now: Instant,
         port_id: PortId,
         port: &Port,
         frame: &[u8],
         segment_len: usize,
+        memo: &mut Memo,
         trace: &mut T,
     ) -> Decision {
         let mut d = Decision::new();
@@ -126,7 +143,7 @@ impl<S: Storage> Tables<S> {
                     trace.step(|| Step::ethernet(frame, 0));
                     (d.flow_hash, d.ecn) = (flow.hash, ecn::encapsulate(flow.ecn));
                     let learn = config.learning && port.config.learning;
-                    self.bridge(now, vni, config, (flow.dst, flow.src), seen, learn, &mut d, trace)
+                    self.bridge(vni, config, (flow.dst, flow.src), seen, learn, &mut d, memo, trace)
                 }
                 Err(e) => {
                     trace.step(|| Step::Unreadable(e));
@@ -179,10 +196,10 @@ impl<S: Storage> Tables<S> {
     #[inline]
     pub(crate) fn decide_decap<T: Trace>(
         &self,
-        now: Instant,
         source: Option<IpAddr>,
         ecn: u8,
         packet: &[u8],
+        memo: &mut Memo,
         trace: &mut T,
     ) -> Decision {
         let mut d = Decision::new();
@@ -201,10 +218,10 @@ impl<S: Storage> Tables<S> {
         (d.vni, d.group, d.payload) = (Some(vni), outer.vxlan.group, outer.payload.clone());
         // A socket may speak of IPv4 as mapped; an outer header that does is forged.
         let source = outer.src.or(source.map(|a| a.to_canonical()));
-        d.peer = source.filter(|a| a.to_canonical() == *a).and_then(|a| self.vteps.by_addr(a));
+        d.peer = source.filter(|a| a.to_canonical() == *a).and_then(|a| self.known_vtep(a, memo));
         trace.step(|| Step::FromUnderlay { source, vtep: d.peer, vni });
         let frame = packet.get(outer.payload.clone()).unwrap_or(&[]);
-        d.verdict = match self.accept_decap(now, source, &outer, frame, &mut d, trace) {
+        d.verdict = match self.accept_decap(source, &outer, frame, &mut d, memo, trace) {
             Way::End(verdict) => verdict,
             Way::Port(p) => Verdict::ToPort(p),
             Way::Tunnel(_) => Verdict::Drop(DropReason::SplitHorizon),
@@ -219,11 +236,11 @@ impl<S: Storage> Tables<S> {
     #[inline]
     fn accept_decap<T: Trace>(
         &self,
-        now: Instant,
         source: Option<IpAddr>,
         outer: &Outer,
         frame: &[u8],
         d: &mut Decision,
+        memo: &mut Memo,
         trace: &mut T,
     ) -> Way {
         if source.is_some_and(|a| !is_host_address(a) || self.is_local(a))
@@ -235,7 +252,7 @@ impl<S: Storage> Tables<S> {
             return DropReason::NotOurAddress.into();
         }
         let vni = outer.vxlan.vni;
-        let Some(index) = self.vnis.index_of(vni) else { return DropReason::UnknownVni.into() };
+        let Some(index) = self.known_vni(vni, memo) else { return DropReason::UnknownVni.into() };
         d.index = Some(index);
         let Some(config) = self.vnis.get(index).map(|e| &e.config) else {
             return DropReason::UnknownVni.into();
@@ -262,7 +279,7 @@ impl<S: Storage> Tables<S> {
                 Ok(ethernet) => {
                     trace.step(|| Step::Ethernet(ethernet));
                     let macs = (ethernet.dst, ethernet.src);
-                    self.bridge(now, vni, config, macs, seen, learn && config.learning, d, trace)
+                    self.bridge(vni, config, macs, seen, learn && config.learning, d, memo, trace)
                 }
                 Err(e) => {
                     trace.step(|| Step::Unreadable(e.inner().within(outer.payload.start)));
@@ -273,18 +290,42 @@ impl<S: Storage> Tables<S> {
         }
     }
 
+    #[inline(always)]
+    fn known_vni(&self, vni: Vni, memo: &mut Memo) -> Option<VniIndex> {
+        match memo.vni {
+            Some((known, index)) if known == vni => Some(index),
+            _ => {
+                let index = self.vnis.index_of(vni)?;
+                memo.vni = Some((vni, index));
+                Some(index)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn known_vtep(&self, addr: IpAddr, memo: &mut Memo) -> Option<VtepId> {
+        match memo.source {
+            Some((known, vtep)) if known == addr => vtep,
+            _ => {
+                let vtep = self.vteps.by_addr(addr);
+                memo.source = Some((addr, vtep));
+                vtep
+            }
+        }
+    }
+
     /// Where a frame goes in a bridged VNI: IEEE 802.1Q-2018, section 8.6, over tunnels.
     #[allow(clippy::too_many_arguments)] // each caller has read only these facts of the frame
     #[inline(always)]
     fn bridge<T: Trace>(
         &self,
-        now: Instant,
         vni: Vni,
         config: &VniConfig,
         (dst, src): (MacAddr, MacAddr),
         seen: Seen,
         learn: bool,
         d: &mut Decision,
+        memo: &mut Memo,
         trace: &mut T,
     ) -> Way {
         if !src.is_unicast() {
@@ -296,9 +337,16 @@ impl<S: Storage> Tables<S> {
             Seen::Source { .. } => None,
         };
         let known = match at {
-            Some(at) => self.fdb.probe(now, vni, src, at),
+            Some(at) if memo.fresh == Some((vni, src, at)) => Probe::Fresh,
+            Some(at) => {
+                let known = self.fdb.probe(memo.now, vni, src, at);
+                if known == Probe::Fresh {
+                    memo.fresh = Some((vni, src, at));
+                }
+                known
+            }
             // Whoever holds the address, it is not this newcomer.
-            None => match self.fdb.entry(now, vni, src) {
+            None => match self.fdb.entry(memo.now, vni, src) {
                 Some(e) if e.kind != EntryKind::Learned => Probe::Pinned,
                 _ => Probe::Missing,
             },
@@ -316,7 +364,7 @@ impl<S: Storage> Tables<S> {
             trace.step(|| Step::Group { mac: dst });
             return Way::Flood;
         }
-        let found = self.fdb.lookup(now, vni, dst);
+        let found = self.fdb.lookup(memo.now, vni, dst);
         trace.step(|| Step::Lookup { mac: dst, found });
         match found {
             Some(Destination::Port(p)) => Way::Port(p),
