@@ -97,6 +97,9 @@ impl Vni {
     pub const MAX: Vni = Vni(0xff_ffff);
 
     /// Checks that `v` fits 24 bits.
+    ///
+    /// # Errors
+    /// [`AddrError::Vni`].
     pub const fn new(v: u32) -> Result<Vni, AddrError> {
         if v > Vni::MAX.0 { Err(AddrError::Vni(v)) } else { Ok(Vni(v)) }
     }
@@ -219,12 +222,18 @@ macro_rules! prefix {
             pub const MAX_LEN: u8 = $bits;
 
             /// `addr/len`, where the bits of `addr` behind `len` must be zero.
+            ///
+            /// # Errors
+            /// [`AddrError::PrefixLength`], [`AddrError::HostBits`].
             pub fn new(addr: $addr, len: u8) -> Result<Self, AddrError> {
                 let prefix = Self::truncate(addr, len)?;
                 if prefix.addr == addr { Ok(prefix) } else { Err(AddrError::HostBits) }
             }
 
             /// `addr/len` with the bits behind `len` cleared.
+            ///
+            /// # Errors
+            /// [`AddrError::PrefixLength`].
             pub fn truncate(addr: $addr, len: u8) -> Result<Self, AddrError> {
                 if len > Self::MAX_LEN {
                     return Err(AddrError::PrefixLength { len, max: Self::MAX_LEN });
@@ -296,6 +305,9 @@ pub enum IpPrefix {
 
 impl IpPrefix {
     /// `addr/len`, where the bits behind `len` must be zero.
+    ///
+    /// # Errors
+    /// [`AddrError::PrefixLength`], [`AddrError::HostBits`].
     pub fn new(addr: IpAddr, len: u8) -> Result<IpPrefix, AddrError> {
         Ok(match addr {
             IpAddr::V4(a) => IpPrefix::V4(Ipv4Prefix::new(a, len)?),

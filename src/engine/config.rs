@@ -21,11 +21,11 @@ pub struct EngineConfig {
     pub local_v6: Option<Ipv6Addr>,
     /// This node's underlay MAC address; needed for [`Shape::Ethernet`] only.
     pub local_mac: MacAddr,
-    /// The UDP port on which this VTEP receives; default 4789 (RFC 7348, section 5).
+    /// The UDP port on which this VTEP receives, not 0; default 4789 (RFC 7348, section 5).
     pub port: u16,
-    /// First and last UDP source port; default 49152-65535 (RFC 7348, section 5).
+    /// First and last UDP source port, from 1; default 49152-65535 (RFC 7348, section 5).
     pub source_ports: (u16, u16),
-    /// TTL or hop limit of the outer header; default 64.
+    /// TTL or hop limit of the outer header, 1-255; default 64.
     pub ttl: u8,
     /// DSCP of the outer header, 0-63; default 0. ECN is copied from the inner header (RFC 6040).
     pub dscp: u8,
@@ -43,7 +43,8 @@ pub struct EngineConfig {
     pub allow_zero_checksum_v6: bool,
     /// How the VXLAN header is read.
     pub vxlan: VxlanPolicy,
-    /// How long a learned MAC address lives unseen; default 300 s (IEEE 802.1Q-2018, 8.8.3).
+    /// How long a learned MAC address lives unseen, up to 8 years; default 300 s (IEEE 802.1Q-2018,
+    /// 8.8.3).
     pub ageing: Duration,
     /// The secret key of the hash tables: 16 random octets.
     pub seed: Seed,

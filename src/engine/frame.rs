@@ -102,7 +102,10 @@ impl Default for Frame<'_> {
 }
 
 impl<'b> Frame<'b> {
-    /// The packet in `buffer[range]`.
+    /// The packet in `buffer[range]`, which must lie inside `buffer`.
+    ///
+    /// # Errors
+    /// [`FrameError::Range`].
     #[inline]
     pub fn new(buffer: &'b mut [u8], range: Range<usize>) -> Result<Frame<'b>, FrameError> {
         let (start, end) = (range.start, range.end);
@@ -227,6 +230,9 @@ impl<'b> Frame<'b> {
     }
 
     /// Forgets the verdict and says that the packet now lies in `range` of the same buffer.
+    ///
+    /// # Errors
+    /// [`FrameError::Range`]; nothing is forgotten then.
     pub fn reset(&mut self, range: Range<usize>) -> Result<(), FrameError> {
         if range.start > range.end || range.end > self.buffer.len() {
             let (start, end) = (range.start, range.end);

@@ -3,8 +3,9 @@
 //!
 //! Everything here is non-blocking and shaped for one thread with a readiness loop: [`Poll`] over any
 //! number of [`Tap`]s and [`Underlay`]s, then read each ready one until it answers `None`. A packet
-//! that the kernel does not take is no error but a [`Refused`], for the caller to count; an [`Error`]
-//! names the operation, the object and the errno, and says what would help.
+//! that the kernel does not take is no error but a [`Refused`], for the caller to count; every other
+//! failure of a call here is an [`Error`], which names the operation, the object and the errno, and
+//! says what would help.
 //!
 //! A device or socket belongs to the network namespace of the thread that opened it. Descriptors may
 //! come from outside: [`Tap::from_fd`], [`Underlay::from_socket`].
