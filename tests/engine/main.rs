@@ -6,6 +6,7 @@ mod control;
 mod explain;
 mod outer;
 mod route;
+mod settings;
 mod source;
 mod workers;
 mod world;
