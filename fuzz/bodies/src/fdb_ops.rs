@@ -6,7 +6,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use overlane::error::FdbError;
-use overlane::table::fdb::{EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, SlotGroup, TagGroup};
+use overlane::table::fdb::{Crossing, EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, SlotGroup, TagGroup};
 use overlane::table::{Seed, Store};
 use overlane::time::Instant;
 
@@ -35,7 +35,7 @@ pub fn fdb_ops(data: &[u8]) {
     match input.groups % 3 {
         0 => every_store::<1>(&input),
         1 => every_store::<2>(&input),
-        _ => every_store::<5>(&input),
+        _ => every_store::<11>(&input),
     }
 }
 
@@ -94,13 +94,13 @@ fn every_store<const G: usize>(input: &Input) {
     let ageing = Duration::from_millis(input.ageing_ms.into());
     let (mut tags, mut slots) = ([TagGroup::EMPTY; G], [SlotGroup::EMPTY; G]);
     let (mut ports, mut vteps) = ([Quota::UNLIMITED; PORTS], [Quota::UNLIMITED; VTEPS]);
-    let inline = Fdb::new(tags, slots, ports, vteps, seed, ageing).map(|f| Model::new(f, input).run());
+    let inline = Fdb::new(tags, slots, ports, vteps, seed, ageing).map(|f| Model::new(f, G, input).run());
     let heap = Fdb::new(tags.to_vec(), slots.to_vec(), ports.to_vec(), vteps.to_vec(), seed, ageing);
-    let heap = heap.map(|f| Model::new(f, input).run());
+    let heap = heap.map(|f| Model::new(f, G, input).run());
     // Lent twice: what is in the memory does not matter.
     for _ in 0..2 {
         let lent = Fdb::new(&mut tags[..], &mut slots[..], &mut ports[..], &mut vteps[..], seed, ageing);
-        assert_eq!(inline, lent.map(|f| Model::new(f, input).run()));
+        assert_eq!(inline, lent.map(|f| Model::new(f, G, input).run()));
     }
     assert_eq!(inline, heap);
 }
@@ -142,6 +142,7 @@ enum Answer {
 
 struct Model<'a, T, S, P, V> {
     fdb: Fdb<T, S, P, V>,
+    groups: usize,
     input: &'a Input,
     entries: HashMap<Key, Entry>,
     limits: HashMap<Destination, u32>,
@@ -150,10 +151,10 @@ struct Model<'a, T, S, P, V> {
 }
 
 impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Model<'a, T, S, P, V> {
-    fn new(fdb: Fdb<T, S, P, V>, input: &'a Input) -> Self {
+    fn new(fdb: Fdb<T, S, P, V>, groups: usize, input: &'a Input) -> Self {
         let limits = DESTINATIONS[..PORTS + VTEPS].iter().map(|d| (*d, u32::MAX)).collect();
         let now = if input.late { (1 << 39) - 2_000 } else { 1_000_000 };
-        Model { fdb, input, entries: HashMap::new(), limits, now, answers: Vec::new() }
+        Model { fdb, groups, input, entries: HashMap::new(), limits, now, answers: Vec::new() }
     }
 
     fn now(&self) -> Instant {
@@ -191,7 +192,7 @@ impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quot
         assert!(expired || gone.kind == EntryKind::Learned, "{gone:?} may not be evicted");
         assert!(within_limit || (expired && gone.to == to), "evicted for one at its limit");
         // Up to two groups, every place is open to every entry.
-        let small = self.fdb.capacity() <= 30;
+        let small = self.groups <= 2;
         assert!(!within_limit || full || !small, "evicted although there was room");
     }
 
@@ -199,7 +200,7 @@ impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quot
     fn no_room(&self) {
         let fixed =
             self.entries.values().filter(|e| self.is_alive(e) && e.kind != EntryKind::Learned).count();
-        assert!(fixed >= self.fdb.capacity().min(15));
+        assert!(fixed >= self.fdb.capacity() / self.groups);
     }
 
     fn learn(&mut self, key: Key, from: Destination, kind: EntryKind) {
@@ -352,6 +353,20 @@ impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quot
             });
             assert_eq!(self.fdb.entry(self.now(), vni, mac), expected);
             assert_eq!(self.fdb.lookup(self.now(), vni, mac), expected.map(|e| e.destination));
+        }
+        let keys: Vec<Key> = (0..=255).map(key).collect();
+        let mut found = vec![None; keys.len()];
+        self.fdb.lookup_batch(self.now(), &keys, &mut found);
+        let places = DESTINATIONS.iter().cycle();
+        let frames: Vec<_> = (keys.iter().zip(keys.iter().rev()).zip(places))
+            .map(|((k, to), from)| Crossing { vni: k.0, source: k.1, from: *from, destination: to.1 })
+            .collect();
+        let mut crossed = vec![(Probe::Missing, None); frames.len()];
+        self.fdb.cross_batch(self.now(), &frames, &mut crossed);
+        for ((f, crossed), (k, found)) in frames.iter().zip(crossed).zip(keys.iter().zip(found)) {
+            assert_eq!(found, self.fdb.lookup(self.now(), k.0, k.1));
+            let source = self.fdb.probe(self.now(), f.vni, f.source, f.from);
+            assert_eq!(crossed, (source, self.fdb.lookup(self.now(), f.vni, f.destination)));
         }
         let listed: HashMap<_, _> =
             self.fdb.iter().map(|e| ((e.vni, e.mac), (e.destination, e.kind))).collect();

@@ -5,9 +5,20 @@ use overlane::engine::{
 };
 use overlane::error::ConfigError;
 use overlane::table::fdb::groups_for;
+use overlane::table::lpm::cells_for;
+use overlane::table::{flood_nodes_for, index_slots_for};
 
 /// As much as [`CAPACITY`].
-pub(crate) type Small = Inline<{ groups_for(100) }, 256, 2, 8, 8, 8, 17, 16>;
+pub(crate) type Small = Inline<
+    { groups_for(CAPACITY.macs) },
+    { cells_for(CAPACITY.routes_v4) },
+    { index_slots_for(CAPACITY.vnis) },
+    { CAPACITY.vnis },
+    { CAPACITY.vteps },
+    { CAPACITY.ports },
+    { flood_nodes_for(2 * CAPACITY.vnis, CAPACITY.flood_members) },
+    { CAPACITY.events },
+>;
 
 pub(crate) const CAPACITY: Capacity = Capacity {
     macs: 100,
