@@ -1,0 +1,124 @@
+//! Fresh processes in shuffled order, and their medians.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::{Command, Stdio};
+
+use crate::dpdk::Dpdk;
+use crate::machine::Machine;
+use crate::measure::{Random, Sample, median};
+use crate::rows::{Figure, Job, Peer, Row, rows};
+use crate::{Args, chart, report};
+
+/// The samples of each job.
+pub(crate) type Samples = BTreeMap<Job, Vec<Sample>>;
+
+/// A figure, as a row has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value {
+    pub(crate) ns: f64,
+    /// The lowest and the highest sample.
+    pub(crate) range: (f64, f64),
+    pub(crate) bytes: f64,
+}
+
+/// Runs this program again, for one sample.
+fn sample(args: &Args, job: &Job) -> Result<Sample, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--cpu", &args.cpu.to_string(), "--child", &job.work, job.who]);
+    if args.quick {
+        command.arg("--quick");
+    }
+    // Large blocks of the heap on huge pages, for everybody.
+    command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1").stderr(Stdio::inherit());
+    let out = command.output()?;
+    if !out.status.success() {
+        return Err(format!("{} by {}: {}", job.work, job.who, out.status).into());
+    }
+    Ok(String::from_utf8(out.stdout)?.parse()?)
+}
+
+fn jobs(rows: &[Row]) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for row in rows {
+        jobs.extend(row.ours.jobs().into_iter().cloned());
+        if let Peer::Here { figure, .. } = &row.peer {
+            jobs.extend(figure.jobs().into_iter().cloned());
+        }
+    }
+    jobs.sort();
+    jobs.dedup();
+    jobs
+}
+
+fn collect(args: &Args, rows: &[Row]) -> Result<Samples, Box<dyn Error>> {
+    let mut turns: Vec<Job> = Vec::new();
+    for _ in 0..args.samples.max(1) {
+        turns.extend(jobs(rows));
+    }
+    // Another order at each run, so that nobody always comes behind the same one.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Random(now.as_nanos() as u64).shuffle(&mut turns);
+    let mut samples = Samples::new();
+    for (i, job) in turns.iter().enumerate() {
+        eprint!("\r\x1b[K{}/{} {} by {}", i + 1, turns.len(), job.work, job.who);
+        samples.entry(job.clone()).or_default().push(sample(args, job)?);
+    }
+    eprint!("\r\x1b[K");
+    Ok(samples)
+}
+
+impl Figure {
+    /// The median of the samples.
+    pub(crate) fn value(&self, samples: &Samples) -> Value {
+        let of = |job: &Job| {
+            let of: Vec<Sample> = samples.get(job).cloned().unwrap_or_default();
+            let ns: Vec<f64> = of.iter().map(|s| s.ns).collect();
+            let range =
+                ns.iter().fold((f64::INFINITY, 0.0f64), |(low, high), ns| (low.min(*ns), high.max(*ns)));
+            let bytes = median(of.iter().map(|s| s.bytes as f64).collect());
+            Value { ns: median(ns), range, bytes }
+        };
+        match self {
+            Figure::Of(job) => of(job),
+            Figure::Growth(from, to) => {
+                let (from, to) = (of(from), of(to));
+                let range = (to.range.0 - from.range.1, to.range.1 - from.range.0);
+                Value { ns: to.ns - from.ns, range, bytes: 0.0 }
+            }
+        }
+    }
+}
+
+/// Whoever is compared must have come to the same results, in every process.
+fn check_sums(rows: &[Row], samples: &Samples) -> Result<(), String> {
+    for row in rows {
+        let Peer::Here { name, figure: Figure::Of(peer) } = &row.peer else { continue };
+        let Figure::Of(ours) = &row.ours else { continue };
+        let sums = |job| samples.get(job).into_iter().flatten().map(|s: &Sample| s.sum);
+        let mut all: Vec<u64> = sums(ours).chain(sums(peer)).collect();
+        all.dedup();
+        if all.len() > 1 {
+            return Err(format!("{}: ours and {name} came to different results: {all:?}", row.name));
+        }
+    }
+    Ok(())
+}
+
+/// Measures, prints, and writes what was asked for.
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let rows: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&args.only)).collect();
+    let (dpdk, machine) = (Dpdk::read(&args.dpdk)?, Machine::this());
+    let samples = collect(args, &rows)?;
+    check_sums(&rows, &samples)?;
+    let lines = report::lines(&rows, &samples, &dpdk, args.quick);
+    report::print(&lines, &machine, args);
+    let json = report::write_json(&lines, args.quick)?;
+    println!("\nwritten: {}", json.display());
+    if let Some(path) = &args.chart {
+        let path = crate::from_root(path);
+        std::fs::write(&path, chart::svg(&lines, &machine))?;
+        println!("written: {}", path.display());
+    }
+    Ok(())
+}

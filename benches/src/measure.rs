@@ -1,0 +1,122 @@
+//! Time, memory and chance.
+
+use std::fmt;
+use std::hint::black_box;
+use std::str::FromStr;
+use std::time::Instant;
+
+/// Passes over the queries that are timed in one process; the median counts.
+const PASSES: usize = 3;
+
+/// What one process measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sample {
+    /// Nanoseconds for each operation.
+    pub(crate) ns: f64,
+    /// Octets that the structure takes; 0 where nobody asked.
+    pub(crate) bytes: usize,
+    /// Sum of all results: whoever does the same work has the same.
+    pub(crate) sum: u64,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.ns, self.bytes, self.sum)
+    }
+}
+
+impl FromStr for Sample {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Sample, String> {
+        let mut words = line.split_whitespace();
+        let mut word = || words.next().ok_or_else(|| format!("not a sample: {line:?}"));
+        let bad = |e: &dyn fmt::Display| format!("not a sample: {line:?}: {e}");
+        Ok(Sample {
+            ns: word()?.parse().map_err(|e| bad(&e))?,
+            bytes: word()?.parse().map_err(|e| bad(&e))?,
+            sum: word()?.parse().map_err(|e| bad(&e))?,
+        })
+    }
+}
+
+/// The value in the middle; NaN of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Times `pass` again and again: it makes ready, then calls `timed` once with what is to be timed.
+/// The first pass warms caches and is not counted. Gives ns for each of `ops`, and the last result.
+pub(crate) fn timed_passes(ops: usize, mut pass: impl FnMut(&mut Timer) -> u64) -> (f64, u64) {
+    let (mut times, mut sum) = (Vec::new(), 0);
+    for round in 0..=PASSES {
+        let mut timer = Timer(0.0);
+        sum = pass(&mut timer);
+        if round > 0 {
+            times.push(timer.0 / ops as f64);
+        }
+    }
+    (median(times), sum)
+}
+
+/// The same where all of `pass` is to be timed.
+pub(crate) fn passes(ops: usize, mut pass: impl FnMut() -> u64) -> (f64, u64) {
+    timed_passes(ops, |timer| timer.time(&mut pass))
+}
+
+/// Adds up the time of what it is given.
+pub(crate) struct Timer(f64);
+
+impl Timer {
+    pub(crate) fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = black_box(work());
+        self.0 += start.elapsed().as_nanos() as f64;
+        result
+    }
+}
+
+/// Octets on the heap as the C library counts them, mapped blocks included; 0 where it cannot tell.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn heap() -> usize {
+    // SAFETY: mallinfo2 has no argument and no other effect than to return the figures.
+    #[allow(unsafe_code)]
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
+/// Octets on the heap as the C library counts them, mapped blocks included; 0 where it cannot tell.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn heap() -> usize {
+    0
+}
+
+/// What `make` makes, and how many octets more are on the heap with it.
+pub(crate) fn weigh<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    let before = heap();
+    let made = make();
+    (made, heap().saturating_sub(before))
+}
+
+/// A generator with a fixed seed (splitmix64), so that every process has the same data.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((self.next() as u128 * n as u128) >> 64) as usize
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {
+        for i in (1..values.len()).rev() {
+            values.swap(i, self.below(i + 1));
+        }
+    }
+}
