@@ -1,0 +1,252 @@
+//! The functions that are counted, each under a name of its own that survives compilation.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
+use overlane::engine::{Capacity, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Tables, Verdict};
+use overlane::error::{ParseError, PortError};
+use overlane::table::fdb::{EntryKind, Fdb, Learned, Probe, Quota, SlotGroup, TagGroup, groups_for};
+use overlane::table::vni::VniIndex;
+use overlane::table::{Seed, VniTable};
+use overlane::time::Instant;
+use overlane::wire::inner::{Flow, Inner};
+use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
+use overlane::wire::template::{Fields, Template, TemplateConfig, UdpChecksum};
+
+use crate::setup::*;
+
+/// A function that is counted.
+pub struct Hot {
+    /// As the baseline names it.
+    pub name: &'static str,
+    /// A part of its symbol that nothing else has.
+    pub symbol: &'static str,
+    run: fn() -> usize,
+}
+
+pub const LONGEST_NAME: usize = 40;
+
+type VniTableOf = VniTable<Box<[overlane::table::IndexSlot]>, Box<[overlane::table::VniSlot]>>;
+
+macro_rules! counted {
+    ($(fn $name:ident($($arg:ident: $t:ty),* $(,)?) -> $r:ty $body:block)*) => {
+        $(
+            #[inline(never)]
+            fn $name($($arg: $t),*) -> $r $body
+        )*
+    };
+}
+
+counted! {
+    fn counted_encap(t: &Tables<Heap>, c: &mut Context<Heap>, frames: &mut [Frame<'_>]) -> Result<(), PortError> {
+        t.encap(NOW, c, PortId(0), frames)
+    }
+    fn counted_decap(t: &Tables<Heap>, c: &mut Context<Heap>, frames: &mut [Frame<'_>]) -> () {
+        t.decap(NOW, c, frames)
+    }
+    fn counted_fdb_lookup(t: &Tables<Heap>, mac: MacAddr) -> Option<Destination> {
+        t.fdb().lookup(NOW, BRIDGE, mac)
+    }
+    fn counted_fdb_probe(t: &Tables<Heap>, mac: MacAddr, at: Destination) -> Probe {
+        t.fdb().probe(NOW, BRIDGE, mac, at)
+    }
+    fn counted_fdb_learn(fdb: &mut OwnFdb, now: Instant, mac: MacAddr, at: Destination) -> Learned {
+        fdb.learn(now, BRIDGE, mac, at, EntryKind::Learned)
+    }
+    fn counted_lpm_v4(t: &Tables<Heap>, table: u32, addr: Ipv4Addr) -> Option<NextHop> {
+        t.routes_v4().lookup(table, addr)
+    }
+    fn counted_lpm_v6(t: &Tables<Heap>, table: u32, addr: Ipv6Addr) -> Option<NextHop> {
+        t.routes_v6().lookup(table, addr)
+    }
+    fn counted_flow_of(frame: &[u8]) -> Result<Flow, ParseError> {
+        Flow::of(frame, 0)
+    }
+    fn counted_classify(frame: &[u8]) -> Result<Inner, ParseError> {
+        Inner::classify(frame)
+    }
+    fn counted_outer_parse(packet: &[u8], policy: &OuterPolicy) -> Result<Outer, ParseError> {
+        outer::parse(Shape::Ethernet, packet, policy)
+    }
+    fn counted_template_write(t: &Template, packet: &mut [u8], fields: &Fields) -> Option<()> {
+        t.write(packet, fields)
+    }
+    fn counted_vni_index_of(vnis: &VniTableOf, vni: Vni) -> Option<VniIndex> {
+        vnis.index_of(vni)
+    }
+    fn counted_vtep_by_addr(t: &Tables<Heap>, addr: IpAddr) -> Option<VtepId> {
+        t.vteps().by_addr(addr)
+    }
+}
+
+type OwnFdb = Fdb<Vec<TagGroup>, Vec<SlotGroup>, [Quota; 1], [Quota; 200]>;
+
+pub const ALL: &[Hot] = &[
+    Hot { name: "Tables::encap, a frame in 32", symbol: "counted_encap", run: encap },
+    Hot { name: "Tables::decap, a packet in 32", symbol: "counted_decap", run: decap },
+    Hot { name: "Fdb::lookup, hit", symbol: "counted_fdb_lookup", run: fdb_hit },
+    Hot { name: "Fdb::lookup, miss", symbol: "counted_fdb_lookup", run: fdb_miss },
+    Hot { name: "Fdb::probe, fresh", symbol: "counted_fdb_probe", run: fdb_probe },
+    Hot { name: "Fdb::learn, new", symbol: "counted_fdb_learn", run: fdb_new },
+    Hot { name: "Fdb::learn, refresh", symbol: "counted_fdb_learn", run: fdb_refresh },
+    Hot { name: "Lpm::lookup, IPv4", symbol: "counted_lpm_v4", run: lpm_v4 },
+    Hot { name: "Lpm::lookup, IPv6", symbol: "counted_lpm_v6", run: lpm_v6 },
+    Hot { name: "Flow::of", symbol: "counted_flow_of", run: flow_of },
+    Hot { name: "Inner::classify", symbol: "counted_classify", run: classify },
+    Hot { name: "outer::parse", symbol: "counted_outer_parse", run: outer_parse },
+    Hot { name: "Template::write", symbol: "counted_template_write", run: template_write },
+    Hot { name: "VniTable::index_of", symbol: "counted_vni_index_of", run: vni_index_of },
+    Hot { name: "VtepTable::by_addr", symbol: "counted_vtep_by_addr", run: vtep_by_addr },
+];
+
+/// Runs the function of that name; how many units of work it was.
+pub fn run(name: &str) -> Result<usize, String> {
+    let hot = ALL.iter().find(|hot| hot.name == name).ok_or_else(|| format!("no such function: {name}"))?;
+    Ok((hot.run)())
+}
+
+/// Counts how often `call` says that it did what it should, which must be always.
+fn all(mut call: impl FnMut(usize) -> bool) -> usize {
+    let done = (0..N).filter(|n| black_box(call(black_box(*n)))).count();
+    assert_eq!(done, N, "the function did something else");
+    done
+}
+
+fn context() -> Context<Heap> {
+    Context::new(ContextParts::with_capacity(&Capacity::default())).expect("there is memory")
+}
+
+/// Hands packets over in batches, each lying where `start` says.
+fn batches(start: usize, mut hand_over: impl FnMut(&mut [Frame<'_>])) -> usize {
+    let mut buffers: Vec<_> = (0..N).map(packet).collect();
+    for batch in buffers.chunks_exact_mut(BATCH) {
+        let frame = |buffer| Frame::new(buffer, start..HEADROOM + INNER).expect("within the buffer");
+        let mut frames: Vec<Frame<'_>> = batch.iter_mut().map(|buffer| frame(&mut buffer[..])).collect();
+        hand_over(&mut frames);
+    }
+    N
+}
+
+fn encap() -> usize {
+    let (engine, mut context) = (engine(), context());
+    batches(HEADROOM, |frames| {
+        // From pods to those behind the VTEPs: the other way round than the packets are made.
+        for frame in frames.iter_mut() {
+            if let Some(macs) = frame.bytes_mut().get_mut(..12) {
+                macs.rotate_left(6);
+            }
+        }
+        counted_encap(engine.tables(), &mut context, frames).expect("the port is there");
+        assert!(frames.iter().all(|f| matches!(f.verdict(), Some(Verdict::ToUnderlay(_)))));
+    })
+}
+
+fn decap() -> usize {
+    let (engine, mut context) = (engine(), context());
+    batches(HEADROOM - OUTER, |frames| {
+        counted_decap(engine.tables(), &mut context, frames);
+        assert!(frames.iter().all(|f| matches!(f.verdict(), Some(Verdict::ToPort(_)))));
+    })
+}
+
+fn fdb_hit() -> usize {
+    let engine = engine();
+    all(|n| counted_fdb_lookup(engine.tables(), remote(n)).is_some())
+}
+
+fn fdb_miss() -> usize {
+    let engine = engine();
+    all(|n| counted_fdb_lookup(engine.tables(), stranger(n)).is_none())
+}
+
+fn fdb_probe() -> usize {
+    let engine = engine();
+    let probe = |n| counted_fdb_probe(engine.tables(), remote(n), Destination::Vtep(vtep_of(n)));
+    all(|n| probe(n) == Probe::Fresh)
+}
+
+fn own_fdb() -> OwnFdb {
+    let groups = groups_for(2 * N);
+    Fdb::new(
+        vec![TagGroup::EMPTY; groups],
+        vec![SlotGroup::EMPTY; groups],
+        [Quota::UNLIMITED; 1],
+        [Quota::UNLIMITED; 200],
+        Seed::fixed(1),
+        std::time::Duration::from_secs(300),
+    )
+    .expect("groups of one number")
+}
+
+fn fdb_new() -> usize {
+    let mut fdb = own_fdb();
+    let mut learn = |n| counted_fdb_learn(&mut fdb, NOW, remote(n), Destination::Vtep(vtep_of(n)));
+    all(|n| matches!(learn(n), Learned::New { .. }))
+}
+
+fn fdb_refresh() -> usize {
+    let mut fdb = own_fdb();
+    for n in 0..N {
+        fdb.learn(Instant::ZERO, BRIDGE, remote(n), Destination::Vtep(vtep_of(n)), EntryKind::Learned);
+    }
+    let mut learn = |n| counted_fdb_learn(&mut fdb, NOW, remote(n), Destination::Vtep(vtep_of(n)));
+    all(|n| learn(n) == Learned::Refreshed)
+}
+
+fn router(engine: &Engine<Heap>) -> u32 {
+    engine.tables().vnis().index_of(ROUTER).expect("the VNI is there").0
+}
+
+fn lpm_v4() -> usize {
+    let engine = engine();
+    let table = router(&engine);
+    all(|n| counted_lpm_v4(engine.tables(), table, v4(n)).is_some())
+}
+
+fn lpm_v6() -> usize {
+    let engine = engine();
+    let table = router(&engine);
+    all(|n| counted_lpm_v6(engine.tables(), table, v6(n)).is_some())
+}
+
+fn flow_of() -> usize {
+    all(|n| counted_flow_of(&frame(local(n), remote(n))).is_ok())
+}
+
+fn classify() -> usize {
+    all(|n| counted_classify(&frame(local(n), remote(n))).is_ok_and(|inner| inner.ports.is_some()))
+}
+
+fn outer_parse() -> usize {
+    let policy = OuterPolicy::default();
+    all(|n| counted_outer_parse(&packet(n)[HEADROOM - OUTER..], &policy).is_ok())
+}
+
+fn template_write() -> usize {
+    let config = TemplateConfig {
+        shape: Shape::Ethernet,
+        local: LOCAL.into(),
+        remote: vtep_addr(1).into(),
+        remote_port: 4789,
+        local_mac: LOCAL_MAC,
+        remote_mac: mac(2, 0),
+        ttl: 64,
+        dscp: 0,
+        dont_fragment: true,
+        udp_checksum: UdpChecksum::Zero,
+    };
+    let template = Template::new(&config).expect("a template for a VTEP");
+    let fields = Fields { vni: BRIDGE, source_port: 50_000, ..Fields::default() };
+    all(|n| counted_template_write(&template, &mut packet(n)[HEADROOM - OUTER..], &fields).is_some())
+}
+
+fn vni_index_of() -> usize {
+    let engine = engine();
+    all(|n| counted_vni_index_of(engine.tables().vnis(), other_vni(n)).is_some())
+}
+
+fn vtep_by_addr() -> usize {
+    let engine = engine();
+    all(|n| counted_vtep_by_addr(engine.tables(), vtep_addr(n).into()).is_some())
+}
