@@ -8,7 +8,7 @@ use crate::dpdk::Dpdk;
 use crate::machine::Machine;
 use crate::measure::{Random, Sample, median};
 use crate::rows::{Figure, Job, Peer, Row, rows};
-use crate::{Args, chart, report};
+use crate::{Args, chart, markdown, report};
 
 /// The samples of each job.
 pub(crate) type Samples = BTreeMap<Job, Vec<Sample>>;
@@ -90,6 +90,12 @@ impl Figure {
     }
 }
 
+/// How many samples there are, and how many had less than 95 % of their processor.
+pub(crate) fn shared(samples: &Samples) -> (usize, usize) {
+    let all = || samples.values().flatten();
+    (all().count(), all().filter(|s| s.share < 0.95).count())
+}
+
 /// Whoever is compared must have come to the same results, in every process.
 fn check_sums(rows: &[Row], samples: &Samples) -> Result<(), String> {
     for row in rows {
@@ -113,8 +119,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     check_sums(&rows, &samples)?;
     let lines = report::lines(&rows, &samples, &dpdk, args.quick);
     report::print(&lines, &machine, args);
+    if let (all, others @ 1..) = shared(&samples) {
+        println!(
+            "{others} of {all} processes shared the processor with others: repeat this on an idle machine"
+        );
+    }
     let json = report::write_json(&lines, args.quick)?;
     println!("\nwritten: {}", json.display());
+    if let Some(path) = &args.results {
+        let path = crate::from_root(path);
+        markdown::write(&path, &lines, &machine, args.samples)?;
+        println!("written: {}", path.display());
+    }
     if let Some(path) = &args.chart {
         let path = crate::from_root(path);
         std::fs::write(&path, chart::svg(&lines, &machine))?;

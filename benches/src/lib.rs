@@ -6,7 +6,7 @@
 //! - `rows`: what is compared with what, and the goals.
 //! - `work`: the code that is measured, ours and the peers'.
 //! - `harness`: processes, order, medians.
-//! - `report`, `chart`: text and JSON, SVG. `dpdk`: figures measured outside.
+//! - `report`, `markdown`, `chart`: text and JSON, a table in a document, SVG. `dpdk`: figures measured outside.
 #![deny(unsafe_code)] // but for the C ABI in `work/c_abi.rs` and the heap's size in `measure.rs`
 
 mod chart;
@@ -14,6 +14,7 @@ mod data;
 mod dpdk;
 mod harness;
 mod machine;
+mod markdown;
 mod measure;
 mod report;
 mod rows;
@@ -43,6 +44,9 @@ struct Args {
     /// Write a chart there: a path from the repository's root, such as docs/performance.svg.
     #[arg(long)]
     chart: Option<PathBuf>,
+    /// Write the results into a document between its markers: docs/performance.md.
+    #[arg(long)]
+    results: Option<PathBuf>,
     /// Figures of DPDK, five columns with tabs between: kind, table, peer, measure, value. May be
     /// given again; the median of equal keys counts.
     #[arg(long)]
@@ -77,5 +81,6 @@ pub fn tables() -> ExitCode {
 
 /// A path as the caller means it: Cargo runs benchmarks in the package's directory.
 fn from_root(path: &std::path::Path) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).join(path)
 }

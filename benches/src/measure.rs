@@ -3,10 +3,10 @@
 use std::fmt;
 use std::hint::black_box;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Passes over the queries that are timed in one process; the median counts.
-const PASSES: usize = 3;
+const PASSES: usize = 5;
 
 /// What one process measured.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,11 +17,13 @@ pub(crate) struct Sample {
     pub(crate) bytes: usize,
     /// Sum of all results: whoever does the same work has the same.
     pub(crate) sum: u64,
+    /// How much of the time that passed this process had the processor, 1 for all of it.
+    pub(crate) share: f64,
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.ns, self.bytes, self.sum)
+        write!(f, "{} {} {} {}", self.ns, self.bytes, self.sum, self.share)
     }
 }
 
@@ -36,6 +38,7 @@ impl FromStr for Sample {
             ns: word()?.parse().map_err(|e| bad(&e))?,
             bytes: word()?.parse().map_err(|e| bad(&e))?,
             sum: word()?.parse().map_err(|e| bad(&e))?,
+            share: word()?.parse().map_err(|e| bad(&e))?,
         })
     }
 }
@@ -46,35 +49,71 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// What timed passes give.
+pub(crate) struct Timed {
+    pub(crate) ns: f64,
+    pub(crate) sum: u64,
+    pub(crate) share: f64,
+}
+
+impl Timed {
+    pub(crate) fn sample(self, bytes: usize) -> Sample {
+        Sample { ns: self.ns, bytes, sum: self.sum, share: self.share }
+    }
+}
+
 /// Times `pass` again and again: it makes ready, then calls `timed` once with what is to be timed.
 /// The first pass warms caches and is not counted. Gives ns for each of `ops`, and the last result.
-pub(crate) fn timed_passes(ops: usize, mut pass: impl FnMut(&mut Timer) -> u64) -> (f64, u64) {
-    let (mut times, mut sum) = (Vec::new(), 0);
+pub(crate) fn timed_passes(ops: usize, mut pass: impl FnMut(&mut Timer) -> u64) -> Timed {
+    let (mut times, mut sum, mut all) = (Vec::new(), 0, Timer::default());
     for round in 0..=PASSES {
-        let mut timer = Timer(0.0);
+        let mut timer = Timer::default();
         sum = pass(&mut timer);
         if round > 0 {
-            times.push(timer.0 / ops as f64);
+            times.push(timer.cpu.as_nanos() as f64 / ops as f64);
+            (all.cpu, all.wall) = (all.cpu + timer.cpu, all.wall + timer.wall);
         }
     }
-    (median(times), sum)
+    Timed { ns: median(times), sum, share: all.cpu.as_secs_f64() / all.wall.as_secs_f64().max(1e-9) }
 }
 
 /// The same where all of `pass` is to be timed.
-pub(crate) fn passes(ops: usize, mut pass: impl FnMut() -> u64) -> (f64, u64) {
+pub(crate) fn passes(ops: usize, mut pass: impl FnMut() -> u64) -> Timed {
     timed_passes(ops, |timer| timer.time(&mut pass))
 }
 
-/// Adds up the time of what it is given.
-pub(crate) struct Timer(f64);
+/// Adds up the time of what it is given: the processor's, so that a process which is put aside for
+/// another one does not count what that takes.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    cpu: Duration,
+    wall: Duration,
+}
 
 impl Timer {
     pub(crate) fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_time());
         let result = black_box(work());
-        self.0 += start.elapsed().as_nanos() as f64;
+        let wall = start.elapsed();
+        self.cpu += match (cpu, cpu_time()) {
+            (Some(start), Some(end)) => end.saturating_sub(start),
+            _ => wall,
+        };
+        self.wall += wall;
         result
     }
+}
+
+/// Time of the processor that this thread has had.
+#[cfg(target_os = "linux")]
+fn cpu_time() -> Option<Duration> {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
+/// Time of the processor that this thread has had.
+#[cfg(not(target_os = "linux"))]
+fn cpu_time() -> Option<Duration> {
+    None
 }
 
 /// Octets on the heap as the C library counts them, mapped blocks included; 0 where it cannot tell.

@@ -103,7 +103,7 @@ impl Line {
         }
     }
 
-    fn cells(&self) -> [String; 7] {
+    pub(crate) fn cells(&self) -> [String; 7] {
         let (ours, peer) = self.figures();
         let range =
             if self.is_memory { "".into() } else { format!("{:.1}-{:.1}", self.range.0, self.range.1) };

@@ -14,7 +14,7 @@ use overlane::time::Instant;
 
 use super::Scale;
 use crate::data::{Station, Stations, stations};
-use crate::measure::{Sample, passes, timed_passes, weigh};
+use crate::measure::{Sample, Timed, passes, timed_passes, weigh};
 
 /// Destinations.
 const VTEPS: usize = 256;
@@ -161,11 +161,11 @@ fn measure<T: Table>(what: &str, size: usize, scale: Scale) -> Sample {
         }
         table
     });
-    let (ns, sum) = match what {
+    let timed = match what {
         "hit" => lookups(&table, &hits),
         "miss" => lookups(&table, &misses),
         "hit-batch" => batches(&table, &hits),
-        "memory" => (0.0, held.iter().map(|key| table.get(*key).min(1)).sum()),
+        "memory" => Timed { ns: 0.0, sum: held.iter().map(|key| table.get(*key).min(1)).sum(), share: 1.0 },
         "learn" => timed_passes(held.len(), |timer| {
             table.clear();
             timer.time(|| {
@@ -196,14 +196,14 @@ fn measure<T: Table>(what: &str, size: usize, scale: Scale) -> Sample {
         }),
         _ => panic!("no such work: {what}"),
     };
-    Sample { ns, bytes, sum }
+    timed.sample(bytes)
 }
 
-fn lookups<T: Table>(table: &T, queries: &[T::Key]) -> (f64, u64) {
+fn lookups<T: Table>(table: &T, queries: &[T::Key]) -> Timed {
     passes(queries.len(), || queries.iter().map(|key| table.get(*key)).sum())
 }
 
-fn batches<T: Table>(table: &T, queries: &[T::Key]) -> (f64, u64) {
+fn batches<T: Table>(table: &T, queries: &[T::Key]) -> Timed {
     let mut out = [0; BATCH];
     passes(queries.len(), || {
         let (batches, _) = queries.as_chunks::<BATCH>();

@@ -46,7 +46,7 @@ pub(super) fn run(what: &str, size: usize, scale: Scale) -> Sample {
     };
     let mut random = Random(47);
     let queries: Vec<u64> = (0..scale.queries(1 << 20)).map(|_| random.next()).collect();
-    let (ns, sum) = passes(queries.len(), || {
+    let timed = passes(queries.len(), || {
         let mut sum = 0u64;
         for query in &queries {
             for (i, region) in regions.iter_mut().enumerate() {
@@ -62,5 +62,5 @@ pub(super) fn run(what: &str, size: usize, scale: Scale) -> Sample {
         }
         sum
     });
-    Sample { ns, bytes: 0, sum }
+    timed.sample(0)
 }

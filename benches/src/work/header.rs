@@ -19,7 +19,7 @@ use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Scale;
-use crate::measure::{Random, Sample, passes};
+use crate::measure::{Random, Sample, Timed, passes};
 
 /// Octets of outer headers.
 const OUTER: usize = 50;
@@ -318,7 +318,7 @@ pub(super) fn run(what: &str, size: usize, who: &str, scale: Scale) -> Sample {
     }
     let rounds = scale.queries(20_000);
     let ops = rounds * RING;
-    let (ns, sum) = match what {
+    let timed = match what {
         "write" => {
             let write: Write = match who {
                 "ours" => write_ours,
@@ -327,7 +327,7 @@ pub(super) fn run(what: &str, size: usize, who: &str, scale: Scale) -> Sample {
                 "zerocopy" => write_zerocopy,
                 _ => panic!("no such writer: {who}"),
             };
-            let (ns, _) = passes(ops, || {
+            let timed = passes(ops, || {
                 let mut written = 0;
                 for _ in 0..rounds {
                     for packet in &mut ring {
@@ -337,7 +337,8 @@ pub(super) fn run(what: &str, size: usize, who: &str, scale: Scale) -> Sample {
                 written
             });
             let heads = ring.iter().flat_map(|packet| packet[..OUTER].iter());
-            (ns, heads.fold(0, |sum: u64, octet| sum.wrapping_mul(31).wrapping_add(u64::from(*octet))))
+            let sum = heads.fold(0, |sum: u64, octet| sum.wrapping_mul(31).wrapping_add(u64::from(*octet)));
+            Timed { sum, ..timed }
         }
         "parse" => {
             let parse: Parse = match who {
@@ -359,5 +360,5 @@ pub(super) fn run(what: &str, size: usize, who: &str, scale: Scale) -> Sample {
         }
         _ => panic!("no such work: {what}"),
     };
-    Sample { ns, bytes: 0, sum }
+    timed.sample(0)
 }

@@ -255,7 +255,7 @@ fn measure<B: Bits, T: Routes<B>>(what: &str, routes: Vec<Route<B>>, scale: Scal
     // Neither the order of insertion nor its reverse.
     let mut order = routes.clone();
     Random(46).shuffle(&mut order);
-    let (ns, sum) = match what {
+    let timed = match what {
         "hit" => passes(hits.len(), || hits.iter().map(|addr| table.get(*addr)).sum()),
         "batch" => {
             let (batches, _) = hits.as_chunks::<BATCH>();
@@ -278,5 +278,5 @@ fn measure<B: Bits, T: Routes<B>>(what: &str, routes: Vec<Route<B>>, scale: Scal
         }),
         _ => panic!("no such work: {what}"),
     };
-    Sample { ns, bytes, sum }
+    timed.sample(bytes)
 }

@@ -187,7 +187,7 @@ fn world<H: Host>(remotes: usize, locals: usize, vnis: usize, ageing_ms: u64, qu
 
 fn measure<H: Host>(what: &str, size: usize, scale: Scale) -> Sample {
     let (queries, mut arena) = (scale.queries(1 << 20), arena());
-    let (ns, sum) = match what {
+    let timed = match what {
         "encap" => {
             let mut w: World<H> = world(scale.entries(size), PODS, 1, 300_000, queries);
             // Sent to the remote addresses, that is.
@@ -229,5 +229,5 @@ fn measure<H: Host>(what: &str, size: usize, scale: Scale) -> Sample {
         }
         _ => panic!("no such work: {what}"),
     };
-    Sample { ns, bytes: 0, sum }
+    timed.sample(0)
 }
