@@ -1,11 +1,13 @@
 //! Many keys at once: what is far away is asked for first and used later, so that the waiting overlaps.
 
-use super::group::Matches;
 use super::record::{Key, Slot, stamp, ticks, unlikely};
 use super::{Fdb, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
 use crate::time::Instant;
+
+/// A table with fewer groups (4 MB, 100,000 entries) is near: there one lookup after the other is faster.
+pub(super) const FAR: usize = 1 << 15;
 
 /// Keys that wait together. More would leave the first-level cache and the core's window.
 const LANES: usize = 32;
@@ -25,9 +27,15 @@ pub struct Crossing {
 
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
     /// What [`lookup`](Self::lookup) gives for each of `keys`, into the same places of `out`; as many as the
-    /// shorter of the two has. Worth it from a few keys on, where the table is larger than the caches.
+    /// shorter of the two has. In a large table their waiting for memory overlaps, from a few keys on.
     #[inline]
     pub fn lookup_batch(&self, now: Instant, keys: &[(Vni, MacAddr)], out: &mut [Option<Destination>]) {
+        if self.tags.as_slice().len() < FAR {
+            for (out, (vni, mac)) in out.iter_mut().zip(keys) {
+                *out = self.lookup(now, *vni, *mac);
+            }
+            return;
+        }
         let now = stamp(ticks(now));
         for (keys, out) in keys.chunks(LANES).zip(out.chunks_mut(LANES)) {
             let lanes = self.gather(keys, |(vni, mac)| Key::new(*vni, *mac));
@@ -43,6 +51,13 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// The table is the same for all of them: what the first would have taught the second is not there yet.
     #[inline]
     pub fn cross_batch(&self, now: Instant, frames: &[Crossing], out: &mut [(Probe, Option<Destination>)]) {
+        if self.tags.as_slice().len() < FAR {
+            for (out, f) in out.iter_mut().zip(frames) {
+                out.0 = self.probe(now, f.vni, f.source, f.from);
+                out.1 = self.lookup(now, f.vni, f.destination);
+            }
+            return;
+        }
         let now = stamp(ticks(now));
         for (frames, out) in frames.chunks(LANES).zip(out.chunks_mut(LANES)) {
             let sources = self.gather(frames, |f| Key::new(f.vni, f.source));
@@ -61,37 +76,41 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// Looks at the tags of up to [`LANES`] keys, then at the first slot of each that may be its.
     ///
     /// Neither pass branches on what it has just loaded, so the core runs ahead to the next load. In a loop
-    /// of whole lookups it does so too, but then its window holds a few of them only.
+    /// of whole lookups it does so too, but then its window holds a few of them only. The second pass
+    /// does nothing but load, in as few instructions as can be: then nearly all of them fit.
     #[inline(always)]
     fn gather<K>(&self, keys: &[K], key: impl Fn(&K) -> Key) -> [Lane; LANES] {
         let mut lanes = [Lane::EMPTY; LANES];
         for (lane, key) in lanes.iter_mut().zip(keys.iter().map(key)) {
             let home = self.home(key);
-            lane.key = key;
-            lane.group = home.primary();
-            let tags = self.tags.as_slice().get(lane.group).copied().unwrap_or(TagGroup::EMPTY);
-            lane.matches = tags.matching(home.tags());
-            lane.overflow = tags.overflow();
+            let group = home.primary();
+            let tags = self.tags.as_slice().get(group).copied().unwrap_or(TagGroup::EMPTY);
+            let first = tags.matching(home.tags()).first();
+            // What has no slot to look at looks at the first of all, which is near.
+            let (group, slot) = if let Some(slot) = first { (group, slot) } else { (0, 0) };
+            *lane = Lane { key, group, slot, found: first.is_some(), overflow: tags.overflow() };
         }
-        for (lane, _) in lanes.iter_mut().zip(keys) {
-            if let Some(i) = lane.matches.first()
-                && let Some(slot) = self.slots.as_slice().get(lane.group).and_then(|slots| slots.get(i))
-            {
-                lane.slot = *slot;
+        let slots = self.slots.as_slice();
+        let mut touched = 0;
+        for (lane, _) in lanes.iter().zip(keys) {
+            if let Some(slot) = slots.get(lane.group).and_then(|group| group.get(lane.slot)) {
+                touched ^= slot.word();
             }
         }
+        core::hint::black_box(touched);
         lanes
     }
 
     /// The living entry of a lane's key.
     #[inline(always)]
-    fn answer<'a>(&'a self, lane: &'a Lane, now: u32) -> Option<&'a Slot> {
-        if lane.matches == Matches::NONE {
-            if lane.overflow == 0 {
-                return None;
+    fn answer(&self, lane: &Lane, now: u32) -> Option<&Slot> {
+        if lane.found {
+            let slot = self.slots.as_slice().get(lane.group)?.get(lane.slot)?;
+            if slot.surely_holds(lane.key, now, self.ageing) {
+                return Some(slot);
             }
-        } else if lane.slot.surely_holds(lane.key, now, self.ageing) {
-            return Some(&lane.slot);
+        } else if lane.overflow == 0 {
+            return None;
         }
         unlikely();
         self.find_further(lane.key, now)
@@ -101,14 +120,13 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 /// What is known of one key on its way.
 #[derive(Clone, Copy)]
 struct Lane {
-    slot: Slot,
     key: Key,
     group: usize,
-    matches: Matches,
+    slot: usize,
+    found: bool,
     overflow: u8,
 }
 
 impl Lane {
-    const EMPTY: Lane =
-        Lane { slot: Slot::FREE, key: Key { mac: 0, vni: 0 }, group: 0, matches: Matches::NONE, overflow: 0 };
+    const EMPTY: Lane = Lane { key: Key { mac: 0, vni: 0 }, group: 0, slot: 0, found: false, overflow: 0 };
 }

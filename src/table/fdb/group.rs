@@ -56,8 +56,6 @@ pub struct SlotGroup {
 pub(super) struct Matches(u64);
 
 impl Matches {
-    pub(super) const NONE: Matches = Matches(0);
-
     #[inline]
     pub(super) const fn first(self) -> Option<usize> {
         if self.0 == 0 { None } else { Some((self.0.trailing_zeros() >> 3) as usize) }

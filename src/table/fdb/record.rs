@@ -199,6 +199,12 @@ impl Slot {
         self.age(now) < ageing || matches!(self.kind(), EntryKind::Static)
     }
 
+    /// Anything of the slot.
+    #[inline]
+    pub(super) const fn word(&self) -> u64 {
+        self.low
+    }
+
     /// Notes what [`age_if_equal`](Self::age_if_equal) has found equal.
     #[inline]
     pub(super) const fn see(&mut self, now: &Slot) {

@@ -421,3 +421,44 @@ fn regular_addresses_spread_like_random_ones() {
         }
     }
 }
+
+/// In a table that is far: entries at home and away, expired and static, and addresses that it has not.
+#[test]
+fn batches_of_any_length_answer_as_single_calls_do() {
+    let mut t = table(batch::FAR);
+    let late = after(Instant::ZERO);
+    for n in 1..150_000 {
+        let m = mac(n);
+        let (at, to) = (if n % 3 == 0 { Instant::ZERO } else { late }, port(n as u16 % 60));
+        match n % 50 {
+            0 => drop(t.insert(at, VNI, m, to, EntryKind::Static).unwrap()),
+            _ => drop(t.learn(at, VNI, m, to, EntryKind::Learned)),
+        }
+    }
+    assert!(t.tags.iter().any(|tags| tags.overflow() > 0));
+    let frames: Vec<_> = (1..1000u64)
+        .map(|n| Crossing {
+            vni: VNI,
+            source: mac(n * 151),
+            from: port((n * 151) as u16 % 61),
+            destination: mac(n * 173),
+        })
+        .collect();
+    let keys: Vec<_> = frames.iter().map(|f| (VNI, f.destination)).collect();
+    let single = |f: &Crossing| (t.probe(late, VNI, f.source, f.from), t.lookup(late, VNI, f.destination));
+    let expected: Vec<_> = frames.iter().map(single).collect();
+    for probe in [Probe::Fresh, Probe::Moved, Probe::Missing, Probe::Pinned] {
+        assert!(expected.iter().any(|(p, _)| *p == probe), "{probe:?} is among them");
+    }
+    for count in [0, 1, 31, 32, 33, 999] {
+        let nothing = (Probe::Stale, Some(Destination::Vtep(VtepId(9))));
+        let mut out = vec![nothing; 999];
+        t.cross_batch(late, &frames[..count], &mut out);
+        assert_eq!(out[..count], expected[..count]);
+        assert!(out[count..].iter().all(|o| *o == nothing));
+        let mut out = vec![nothing.1; 999];
+        t.lookup_batch(late, &keys, &mut out[..count]);
+        assert!(out[..count].iter().eq(expected[..count].iter().map(|(_, to)| to)));
+        assert!(out[count..].iter().all(|o| *o == nothing.1));
+    }
+}
