@@ -102,8 +102,8 @@ impl EngineConfig {
         if self.dscp > 63 {
             return Err(ConfigError::Dscp(self.dscp));
         }
-        const YEARS_8: Duration = Duration::from_secs(8 * 365 * 86_400);
-        if self.ageing.is_zero() || self.ageing > YEARS_8 {
+        const YEARS_4: Duration = Duration::from_secs(4 * 365 * 86_400);
+        if self.ageing.is_zero() || self.ageing > YEARS_4 {
             return Err(ConfigError::Ageing);
         }
         Ok(())

@@ -400,7 +400,7 @@ pub enum ConfigError {
     },
     /// An Ethernet outer shape needs this node's underlay MAC address, a unicast one.
     LocalMac(MacAddr),
-    /// The ageing time is zero or beyond what the table can count (8 years).
+    /// The ageing time is zero or beyond what the table can count (4 years).
     Ageing,
     /// The outer TTL is zero.
     Ttl,
@@ -429,7 +429,7 @@ impl fmt::Display for ConfigError {
             ConfigError::LocalMac(m) => {
                 write!(f, "{m} cannot be this node's underlay MAC; it must be unicast")
             }
-            ConfigError::Ageing => f.write_str("the ageing time must be above zero and at most 8 years"),
+            ConfigError::Ageing => f.write_str("the ageing time must be above zero and at most 4 years"),
             ConfigError::Ttl => f.write_str("the outer TTL cannot be 0"),
             ConfigError::Dscp(d) => write!(f, "DSCP {d} exceeds 6 bits (63)"),
         }
