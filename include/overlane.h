@@ -87,7 +87,7 @@
 // The Ethernet shape needs a unicast local MAC address.
 #define OVERLANE_E_CONFIG_LOCAL_MAC -105
 
-// The ageing time is 0 or more than 8 years.
+// The ageing time is 0 or more than 4 years.
 #define OVERLANE_E_CONFIG_AGEING -106
 
 // The outer TTL is 0.

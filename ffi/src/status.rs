@@ -49,7 +49,7 @@ pub const OVERLANE_E_CONFIG_PORT: i32 = -103;
 pub const OVERLANE_E_CONFIG_SOURCE_PORTS: i32 = -104;
 /// The Ethernet shape needs a unicast local MAC address.
 pub const OVERLANE_E_CONFIG_LOCAL_MAC: i32 = -105;
-/// The ageing time is 0 or more than 8 years.
+/// The ageing time is 0 or more than 4 years.
 pub const OVERLANE_E_CONFIG_AGEING: i32 = -106;
 /// The outer TTL is 0.
 pub const OVERLANE_E_CONFIG_TTL: i32 = -107;

@@ -43,7 +43,7 @@ pub struct EngineConfig {
     pub allow_zero_checksum_v6: bool,
     /// How the VXLAN header is read.
     pub vxlan: VxlanPolicy,
-    /// How long a learned MAC address lives unseen, up to 8 years; default 300 s (IEEE 802.1Q-2018,
+    /// How long a learned MAC address lives unseen, up to 4 years; default 300 s (IEEE 802.1Q-2018,
     /// 8.8.3).
     pub ageing: Duration,
     /// The secret key of the hash tables: 16 random octets.
