@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ip_network_table_deps_treebitmap::{IpLookupTable, address::Address};
 use iptrie::map::{LCTrieMap, RTrieMap};
 use overlane::addr::{NextHop, VtepId};
-use overlane::table::lpm::{Lpm, LpmKey, LpmNode, LpmRoot, cells_for, cells_for_index, cells_typical};
+use overlane::table::lpm::{
+    DIRECT_CELLS, Lpm, LpmError, LpmKey, LpmNode, LpmRoot, cells_for, cells_for_index, cells_typical,
+};
 use prefix_trie::PrefixMap;
 
 use super::Scale;
@@ -41,36 +43,62 @@ trait Routes<B: Bits>: Sized {
 
 /// How a table of ours is laid out.
 trait Layout<K: LpmKey> {
-    /// Cells beyond those for the routes.
-    const EXTRA: usize;
-    fn prepare(lpm: &mut OursOf<K>);
+    /// Cells for that many routes and what else there is.
+    fn cells(routes: usize) -> usize;
+    fn prepare(lpm: &mut OursOf<K>) -> Result<(), LpmError>;
 }
 
 type OursOf<K> = Lpm<K, Box<[LpmNode<K>]>, [LpmRoot; 1]>;
 
-/// Small: no index.
-struct Plain;
-/// For a large table: an index of 18 bits, 1 MiB.
-struct Compact;
+/// For a large table: an index.
+struct Internet;
 /// One read for most addresses.
 struct Direct;
+/// For the routes of a cluster: an index of its range.
+struct Cluster;
 
-impl<K: LpmKey> Layout<K> for Plain {
-    const EXTRA: usize = 0;
-    fn prepare(_: &mut OursOf<K>) {}
-}
-
-impl<K: LpmKey> Layout<K> for Compact {
-    const EXTRA: usize = cells_for_index(18);
-    fn prepare(lpm: &mut OursOf<K>) {
-        lpm.reserve_index(0, 18).expect("memory was lent for it");
+impl Layout<Ipv4Addr> for Internet {
+    fn cells(routes: usize) -> usize {
+        cells_typical::<Ipv4Addr>(routes) + cells_for_index(18)
+    }
+    fn prepare(lpm: &mut OursOf<Ipv4Addr>) -> Result<(), LpmError> {
+        lpm.reserve_index(0, 18)
     }
 }
 
-impl<K: LpmKey> Layout<K> for Direct {
-    const EXTRA: usize = cells_for_index(24);
-    fn prepare(lpm: &mut OursOf<K>) {
-        lpm.reserve_index(0, 24).expect("memory was lent for it");
+impl Layout<Ipv6Addr> for Internet {
+    fn cells(routes: usize) -> usize {
+        cells_typical::<Ipv6Addr>(routes) + cells_for_index(21)
+    }
+    fn prepare(lpm: &mut OursOf<Ipv6Addr>) -> Result<(), LpmError> {
+        lpm.reserve_index_under(0, Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3, 21)
+    }
+}
+
+impl Layout<Ipv4Addr> for Direct {
+    fn cells(routes: usize) -> usize {
+        cells_typical::<Ipv4Addr>(routes) + DIRECT_CELLS
+    }
+    fn prepare(lpm: &mut OursOf<Ipv4Addr>) -> Result<(), LpmError> {
+        lpm.reserve_direct(0)
+    }
+}
+
+impl Layout<Ipv4Addr> for Cluster {
+    fn cells(routes: usize) -> usize {
+        cells_for(routes) + cells_for_index(16)
+    }
+    fn prepare(lpm: &mut OursOf<Ipv4Addr>) -> Result<(), LpmError> {
+        lpm.reserve_index_under(0, Ipv4Addr::new(10, 0, 0, 0), 8, 16)
+    }
+}
+
+impl Layout<Ipv6Addr> for Cluster {
+    fn cells(routes: usize) -> usize {
+        cells_for(routes) + cells_for_index(12)
+    }
+    fn prepare(lpm: &mut OursOf<Ipv6Addr>) -> Result<(), LpmError> {
+        lpm.reserve_index_under(0, Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0), 48, 12)
     }
 }
 
@@ -112,10 +140,10 @@ fn number(hop: Option<NextHop>) -> u64 {
 impl<B: Addr, L: Layout<B::Key>> Routes<B> for Ours<B::Key, L> {
     fn new(routes: usize) -> Self {
         // A few routes out of a large table are no neighbours.
-        let cells = if routes < 100_000 { cells_for(routes) } else { cells_typical::<B::Key>(routes) };
-        let cells = vec![LpmNode::EMPTY; cells + L::EXTRA].into_boxed_slice();
+        let few = if routes < 100_000 { cells_for(routes) } else { 0 };
+        let cells = vec![LpmNode::EMPTY; few + L::cells(routes)].into_boxed_slice();
         let mut lpm = Lpm::new(cells, [LpmRoot::EMPTY]).expect("so many cells can be numbered");
-        L::prepare(&mut lpm);
+        L::prepare(&mut lpm).expect("memory was lent for it");
         Ours { lpm, layout: std::marker::PhantomData }
     }
 
@@ -138,20 +166,6 @@ impl<B: Addr, L: Layout<B::Key>> Routes<B> for Ours<B::Key, L> {
         let mut out: Out = [None; BATCH];
         self.lpm.lookup_batch(0, &addrs.map(Addr::addr), &mut out);
         out.iter().map(|hop| number(*hop)).sum()
-    }
-}
-
-/// Batches for tables that do not have them: one lookup after the other.
-trait LookupBatch<K> {
-    fn lookup_batch(&self, table: u32, addrs: &[K], out: &mut [Option<NextHop>]);
-}
-
-impl<K: LpmKey> LookupBatch<K> for OursOf<K> {
-    #[inline]
-    fn lookup_batch(&self, table: u32, addrs: &[K], out: &mut [Option<NextHop>]) {
-        for (addr, out) in addrs.iter().zip(out) {
-            *out = self.lookup(table, *addr);
-        }
     }
 }
 
@@ -231,9 +245,9 @@ pub(super) fn run(what: &str, table: &str, who: &str, scale: Scale) -> Sample {
                 "prefix-trie" => measure::<u32, PrefixMap<(u32, u8), u32>>(what, routes, scale),
                 "treebitmap" => measure::<u32, IpLookupTable<Ipv4Addr, u32>>(what, routes, scale),
                 "iptrie LC-trie" => measure::<u32, LCTrieMap<iptrie::Ipv4Prefix, u32>>(what, routes, scale),
-                "ours" if table == "bgp" => measure::<u32, Ours<Ipv4Addr, Compact>>(what, routes, scale),
+                "ours" if table == "bgp" => measure::<u32, Ours<Ipv4Addr, Internet>>(what, routes, scale),
                 "ours direct" => measure::<u32, Ours<Ipv4Addr, Direct>>(what, routes, scale),
-                _ => measure::<u32, Ours<Ipv4Addr, Plain>>(what, routes, scale),
+                _ => measure::<u32, Ours<Ipv4Addr, Cluster>>(what, routes, scale),
             }
         }
         _ => {
@@ -242,8 +256,8 @@ pub(super) fn run(what: &str, table: &str, who: &str, scale: Scale) -> Sample {
                 "prefix-trie" => measure::<u128, PrefixMap<(u128, u8), u32>>(what, routes, scale),
                 "treebitmap" => measure::<u128, IpLookupTable<Ipv6Addr, u32>>(what, routes, scale),
                 "iptrie LC-trie" => measure::<u128, LCTrieMap<iptrie::Ipv6Prefix, u32>>(what, routes, scale),
-                "ours" if table == "bgp" => measure::<u128, Ours<Ipv6Addr, Compact>>(what, routes, scale),
-                _ => measure::<u128, Ours<Ipv6Addr, Plain>>(what, routes, scale),
+                "ours" if table == "bgp" => measure::<u128, Ours<Ipv6Addr, Internet>>(what, routes, scale),
+                _ => measure::<u128, Ours<Ipv6Addr, Cluster>>(what, routes, scale),
             }
         }
     }

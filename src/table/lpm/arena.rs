@@ -9,7 +9,9 @@
 
 use core::marker::PhantomData;
 
-use super::cell::{self, CELL_WORDS, Cell, In, MAX_ORDER, SKIP, Shape, Slot};
+use super::cell::{self, CELL_WORDS, Cell, In, LINK, MAX_ORDER, NONE as NO_HOP, Raw, Slot};
+use super::key::Bits;
+use super::update::Start;
 use super::{LpmNode, LpmRoot};
 
 const NONE: u32 = u32::MAX;
@@ -45,11 +47,38 @@ impl Free {
     }
 }
 
-/// An entry of an index, in 32-bit units from the arena's start: a cell's number and one, or zero.
+/// The bit of an entry that is a [fallback]. Without it the entry is the number of the cell behind.
+pub(super) const FALLBACK: u32 = 1 << 31;
+
+/// What an entry of an index falls back to: the next hop of the longest route that is not behind
+/// the index, but for the rest of a wide one, and that route's length.
+pub(super) const fn fallback(hop: u32, len: u32) -> u32 {
+    FALLBACK | hop & 0xffff | len << 16
+}
+
+/// No route.
+pub(super) const NO_FALLBACK: u32 = fallback(NO_HOP, 0);
+
+/// The next hop of a fallback.
+#[inline]
+pub(super) const fn fallback_hop(fallback: u32) -> u32 {
+    fallback & 0xffff
+}
+
+pub(super) const fn fallback_len(fallback: u32) -> u32 {
+    fallback >> 16 & 0xff
+}
+
+/// The entry at `at`, in 32-bit units from the arena's start.
 #[inline]
 pub(super) fn entry<K>(cells: &[LpmNode<K>], at: u32) -> u32 {
-    let word = cells.get((at / 8) as usize).map_or(0, |c| c.words[(at / 2 % 4) as usize]);
-    (word >> (at % 2 * 32)) as u32
+    cells.get((at / 8) as usize).map_or(NO_FALLBACK, |c| c.raw.entry(at))
+}
+
+/// The cell behind an entry. The number of a cell has no bit of a fallback.
+#[inline]
+pub(super) fn behind<K>(cells: &[LpmNode<K>], entry: u32) -> Option<&Raw> {
+    cells.get(entry as usize).map(|c| &c.raw)
 }
 
 /// The cells of all tables, while they are changed.
@@ -58,13 +87,21 @@ pub(super) struct Arena<'a, K> {
     roots: &'a mut [LpmRoot],
     free: &'a mut Free,
     /// Positions that the caller is at; a move of their cell changes them.
-    pub(super) here: [Slot; 2],
+    pub(super) here: [Slot; 4],
     key: PhantomData<K>,
 }
 
 impl<'a, K> Arena<'a, K> {
     pub(super) fn new(cells: &'a mut [LpmNode<K>], roots: &'a mut [LpmRoot], free: &'a mut Free) -> Self {
-        Arena { cells, roots, free, here: [Slot::root(0); 2], key: PhantomData }
+        Arena { cells, roots, free, here: [Slot::root(0); 4], key: PhantomData }
+    }
+
+    /// Where the trie begins that the routes of `len` bits of `key` are in.
+    pub(super) fn start<B: Bits>(&self, root: &LpmRoot, table: u32, key: B, len: u32) -> Start {
+        match root.entry(key) {
+            Some(at) if root.is_indexed(key, len) => Start { slot: self.entry_slot(at), depth: root.depth() },
+            _ => Start { slot: Slot::root(table), depth: 0 },
+        }
     }
 
     /// Whether blocks of these many words in all (each a power of two) can be had.
@@ -73,25 +110,33 @@ impl<'a, K> Arena<'a, K> {
     }
 
     pub(super) fn word(&self, at: u32) -> u64 {
-        let cell = self.cells.get((at / CELL_WORDS) as usize);
-        cell.map_or(0, |c| c.words[(at % CELL_WORDS) as usize])
+        self.cells.get((at / CELL_WORDS) as usize).map_or(0, |c| c.raw.word(at))
     }
 
     pub(super) fn set_word(&mut self, at: u32, value: u64) {
         if let Some(c) = self.cells.get_mut((at / CELL_WORDS) as usize) {
-            c.words[(at % CELL_WORDS) as usize] = value;
+            c.raw.set_word(at, value);
         }
     }
 
-    /// The cell at `slot`. An entry of an index reads as a skip or as nothing.
+    /// The cells, to read.
+    pub(super) fn cells(&self) -> &[LpmNode<K>] {
+        self.cells
+    }
+
+    pub(super) fn cells_mut(&mut self) -> &mut [LpmNode<K>] {
+        self.cells
+    }
+
+    /// The cell at `slot`. An entry of an index reads as a link or as nothing.
     pub(super) fn get(&self, slot: Slot) -> Cell {
         let index = slot.index() as usize;
         match slot.place() {
-            In::Arena => self.cells.get(index).map_or([0; 4], |c| c.words),
-            In::Roots => self.roots.get(index).map_or([0; 4], |r| r.cell),
+            In::Arena => self.cells.get(index).map_or([0; 4], |c| c.raw.cell()),
+            In::Roots => self.roots.get(index).map_or([0; 4], |r| r.cell.cell()),
             In::Index => match entry(self.cells, self.entry_at(slot)) {
-                0 => [0; 4],
-                e => cell::skip([0; 2], 0, (e - 1) * CELL_WORDS),
+                e if e & FALLBACK == 0 => cell::link(e * CELL_WORDS),
+                _ => [0; 4],
             },
         }
     }
@@ -101,27 +146,45 @@ impl<'a, K> Arena<'a, K> {
         match slot.place() {
             In::Arena => {
                 if let Some(c) = self.cells.get_mut(index) {
-                    c.words = cell;
+                    c.raw.set(cell);
                 }
             }
             In::Roots => {
                 if let Some(r) = self.roots.get_mut(index) {
-                    r.cell = cell;
+                    r.cell.set(cell);
                 }
             }
             In::Index => {
-                let skip = cell::kind(&cell) == SKIP;
-                let entry = if skip { cell::block(&cell) / CELL_WORDS + 1 } else { 0 };
-                let at = self.entry_at(slot);
-                let shift = at % 2 * 32;
-                let kept = self.word(at / 2) & !(0xffff_ffff << shift);
-                self.set_word(at / 2, kept | (entry as u64) << shift);
+                debug_assert_eq!(cell::kind(&cell), LINK);
+                self.set_entry(self.entry_at(slot), cell::block(&cell) / CELL_WORDS);
             }
         }
     }
 
-    /// Where an entry is, in 32-bit units from the arena's start; or the reverse.
-    fn entry_at(&self, slot: Slot) -> u32 {
+    /// Writes the entry at `at`, in 32-bit units from the arena's start.
+    pub(super) fn set_entry(&mut self, at: u32, entry: u32) {
+        if let Some(c) = self.cells.get_mut((at / 8) as usize) {
+            c.raw.set_entry(at, entry);
+        }
+    }
+
+    /// What the entry at `at` falls back to, be it kept there or in the cell behind.
+    pub(super) fn fallback(&self, at: u32) -> u32 {
+        let entry = entry(self.cells, at);
+        behind(self.cells, entry).map_or(entry, |cell| cell.word(3) as u32)
+    }
+
+    pub(super) fn set_fallback(&mut self, at: u32, fallback: u32) {
+        let entry = entry(self.cells, at);
+        if entry & FALLBACK != 0 {
+            self.set_entry(at, fallback);
+        } else {
+            self.set_word(entry * CELL_WORDS + 3, fallback as u64);
+        }
+    }
+
+    /// Where an entry is, in 32-bit units from the arena's start.
+    pub(super) fn entry_at(&self, slot: Slot) -> u32 {
         self.last_entry().wrapping_sub(slot.index())
     }
 
@@ -129,33 +192,39 @@ impl<'a, K> Arena<'a, K> {
         (self.end() / LARGEST * LARGEST * 2).wrapping_sub(1)
     }
 
-    /// The slot of the index's entry for the addresses that begin with `top`.
-    pub(super) fn entry_slot(&self, first: u32, top: u32) -> Slot {
-        Slot::entry(self.last_entry().wrapping_sub(first).wrapping_add(top))
+    /// The slot of the entry at `at`.
+    pub(super) fn entry_slot(&self, at: u32) -> Slot {
+        Slot::entry(self.last_entry().wrapping_sub(at))
     }
 
-    /// Takes the memory of an index of 2^bits entries, in units of 32 bits; gives the place of the
-    /// first entry, from which the others follow downwards.
-    pub(super) fn take_index(&mut self, bits: u32) -> Option<u32> {
-        let words = (1u32 << bits) / 2;
+    /// Takes `words` words from the end of the memory that was never used, filled with `fill`;
+    /// gives the first.
+    pub(super) fn take_region(&mut self, words: u32, fill: u64) -> Option<u32> {
         let limit = self.free.limit;
         let start = limit.checked_sub(words).filter(|start| *start >= self.free.fresh)?;
-        if (self.last_entry() + 1 - start * 2) > Slot::COUNT {
-            return None;
-        }
         for at in start..limit {
-            self.set_word(at, 0);
+            self.set_word(at, fill);
         }
         self.free.limit = start;
         self.free.words -= words;
-        Some(limit * 2 - 1)
+        Some(start)
+    }
+
+    /// Takes an index of 2^bits entries that fall back to nothing; gives the first.
+    pub(super) fn take_index(&mut self, bits: u32) -> Option<u32> {
+        let words = (1u32 << bits) / 2;
+        let start = self.free.limit.checked_sub(words)?;
+        if (self.last_entry() + 1).checked_sub(start * 2)? > Slot::COUNT {
+            return None;
+        }
+        self.take_region(words, (NO_FALLBACK as u64) << 32 | NO_FALLBACK as u64).map(|start| start * 2)
     }
 
     /// Puts a cell in its place, and tells the block that it points to.
     pub(super) fn put(&mut self, slot: Slot, cell: Cell) {
         let old = self.get(slot);
         self.set(slot, cell::at_place_of(cell, &old));
-        if matches!(cell::kind(&cell), cell::BRANCH | cell::SKIP) {
+        if cell::kind(&cell) != cell::EMPTY {
             self.own(cell::block(&cell), slot);
         }
     }
@@ -270,12 +339,11 @@ impl<'a, K> Arena<'a, K> {
             let pointer = self.get(owner);
             self.set(owner, cell::with_block(pointer, at));
             self.own(at, owner);
-            for child in 0..Shape::of(&pointer).children {
+            for child in 0..cell::children(&pointer) {
                 let slot = Slot::cell(at / CELL_WORDS + child);
                 let pointer = self.get(slot);
                 // A block that moves along learns of it when its turn comes.
-                if matches!(cell::kind(&pointer), cell::BRANCH | cell::SKIP) && !inside(cell::block(&pointer))
-                {
+                if cell::kind(&pointer) != cell::EMPTY && !inside(cell::block(&pointer)) {
                     self.own(cell::block(&pointer), slot);
                 }
             }
@@ -283,7 +351,7 @@ impl<'a, K> Arena<'a, K> {
         }
     }
 
-    /// Cuts the block of the branch or skip at `here[0]` down to `order`.
+    /// Cuts the block of the node at `here[0]` down to `order`.
     pub(super) fn shrink(&mut self, order: u32) {
         loop {
             let block = cell::block(&self.get(self.here[0]));

@@ -1,46 +1,128 @@
-//! The layout of the 32-byte cell.
+//! The layout of the 32-byte cell, and of the block behind it.
 //!
-//! A trie position is one cell, of one of three kinds (fields of word 0 are listed below):
+//! A cell is a node of the trie: a step of 6 bits of the address, at a depth that is a multiple of
+//! 6. The bits between its parent and its depth were skipped, and are checked against word 3.
 //!
-//! | kind | word 0, high half | word 1 | word 2 | word 3 |
-//! |---|---|---|---|---|
-//! | branch | block | children: bit per 6-bit chunk | full: routes of 6 bits | inner: routes of 1 to 5 bits, bit 0 = wide |
-//! | skip | block, depth | 0 | key | key |
-//! | leaf | next hop | length | key | key |
+//! | word | content |
+//! |---|---|
+//! | 0 | bits 0-28: of the block around; 29-30: kind; 31-35: depth / 6; 36-63: values, less one |
+//! | 1 | children: a bit for each of the 64 chunks |
+//! | 2 | runs: a bit for each chunk whose longest route is not that of the chunk before |
+//! | 3 | the address bits before the depth, from 64 on if it is above that; or, at an entry of an index, its fallback |
 //!
-//! A *block* is what a branch or a skip points to: a run of 2^order words, aligned to its size. It
-//! holds the child cells first, in order of their chunks, then the next hops, inner ones first, 16
-//! bits each, or 32 when one of them (wide) is not a VTEP. A skip's block holds one branch.
+//! *Values* are where those begin, in halves (16 bits) from the arena's start, so that a lookup
+//! adds to it how many runs have begun; the children end in the same cell.
 //!
-//! The low half of a block's first word tells who points to it, and its order, so that blocks can
+//! A *block* is what a cell points to: a run of 2^order words, aligned to its size. It holds
+//!
+//! - the child cells, in order of their chunks, and 32 bits that are spare;
+//! - one value for each run, in order: a next hop, or [`NONE`] where no route of the node holds the
+//!   chunk. Chunks before the first run have no route either;
+//! - the next hops of the hidden routes, those that longer routes of the same node cover wholly;
+//! - at its end, if the node has routes, two words that tell the routes themselves: `inner` has a
+//!   bit for each prefix of 1 to 5 bits below the node, `full` for each of 6 bits.
+//!
+//! Values are 16 bits. In a *wide* node, one of them does not fit: then the values of the runs, and
+//! those of the hidden routes, are followed by as many halves with the rest of each.
+//!
+//! The low 29 bits of a block's first word tell who points to it, and its order, so that blocks can
 //! be moved; where the first word belongs to a child cell, the cell leaves those bits to the block.
-
-use core::hint::select_unpredictable;
 
 use crate::addr::{NextHop, PortId, VtepId};
 
+/// A cell's words.
 pub(super) type Cell = [u64; 4];
+
+/// A cell as it is in memory, or that many other words, entries (32 bits) or halves (16 bits).
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Raw([u8; 32]);
+
+impl Raw {
+    pub(super) const EMPTY: Raw = Raw([0; 32]);
+
+    #[inline]
+    pub(super) fn word(&self, at: u32) -> u64 {
+        self.0.as_chunks().0.get((at % 4) as usize).map_or(0, |v| u64::from_le_bytes(*v))
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, at: u32) -> u32 {
+        self.0.as_chunks().0.get((at % 8) as usize).map_or(0, |v| u32::from_le_bytes(*v))
+    }
+
+    #[inline]
+    pub(super) fn half(&self, at: u32) -> u32 {
+        self.0.as_chunks().0.get((at % 16) as usize).map_or(0, |v| u16::from_le_bytes(*v) as u32)
+    }
+
+    #[inline]
+    pub(super) fn halves(&self) -> [u16; 16] {
+        let mut halves = [0; 16];
+        for (half, v) in halves.iter_mut().zip(self.0.as_chunks().0) {
+            *half = u16::from_le_bytes(*v);
+        }
+        halves
+    }
+
+    #[inline]
+    pub(super) fn set_halves(&mut self, halves: &[u16; 16]) {
+        for (v, half) in self.0.as_chunks_mut().0.iter_mut().zip(halves) {
+            *v = half.to_le_bytes();
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_word(&mut self, at: u32, value: u64) {
+        if let Some(v) = self.0.as_chunks_mut().0.get_mut((at % 4) as usize) {
+            *v = value.to_le_bytes();
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_entry(&mut self, at: u32, value: u32) {
+        if let Some(v) = self.0.as_chunks_mut().0.get_mut((at % 8) as usize) {
+            *v = value.to_le_bytes();
+        }
+    }
+
+    #[inline]
+    pub(super) fn cell(&self) -> Cell {
+        [self.word(0), self.word(1), self.word(2), self.word(3)]
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, cell: Cell) {
+        for (v, word) in self.0.as_chunks_mut().0.iter_mut().zip(cell) {
+            *v = word.to_le_bytes();
+        }
+    }
+}
 
 /// A cell's words, as a block counts them.
 pub(super) const CELL_WORDS: u32 = 4;
-/// The order of the largest block: 64 children and 126 wide next hops are 319 words.
+/// The order of the largest block: 64 children, 126 wide values and what is around them are 322 words.
 pub(super) const MAX_ORDER: u32 = 9;
+/// The order of a block of one cell, the smallest.
+pub(super) const CELL_ORDER: u32 = 2;
 /// Cells that block numbers can name.
 pub(super) const MAX_CELLS: usize = 1 << 24;
 
 pub(super) const EMPTY: u32 = 0;
-pub(super) const BRANCH: u32 = 1;
-pub(super) const SKIP: u32 = 2;
-pub(super) const LEAF: u32 = 3;
+pub(super) const NODE: u32 = 1;
+/// A node with values of 32 bits.
+pub(super) const WIDE: u32 = 2;
+/// What an entry of an index reads as: it points to a block of one cell.
+pub(super) const LINK: u32 = 3;
 
 const SLOT_BITS: u32 = 26;
 const ORDER_SHIFT: u32 = SLOT_BITS;
-const KIND_SHIFT: u32 = 30;
-const BLOCK_BITS: u32 = 26;
+const KIND_SHIFT: u32 = 29;
+const STRIDE_SHIFT: u32 = 31;
+const VALUES_SHIFT: u32 = 36;
 /// The bits of a cell's first word that belong to the block around it.
 const AROUND: u64 = (1 << KIND_SHIFT) - 1;
-/// The bit of `inner` that says that next hops take 32 bits.
-pub(super) const WIDE: u64 = 1;
+const KIND: u64 = 3 << KIND_SHIFT;
 
 /// Where a cell is: in the arena or in a table's root; or an entry of a table's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +170,41 @@ impl Slot {
 
 #[inline]
 pub(super) const fn kind(cell: &Cell) -> u32 {
-    (cell[0] as u32) >> KIND_SHIFT
+    (cell[0] as u32) >> KIND_SHIFT & 3
 }
 
-/// The block of a branch or skip: the number of its first word.
 #[inline]
-pub(super) const fn block(cell: &Cell) -> u32 {
-    (cell[0] >> 32) as u32 & ((1 << BLOCK_BITS) - 1)
+pub(super) const fn is_node(cell: &Cell) -> bool {
+    matches!(kind(cell), NODE | WIDE)
 }
 
+#[inline]
+pub(super) const fn is_wide(cell: &Cell) -> bool {
+    kind(cell) == WIDE
+}
+
+/// Where the values of a node begin whose first word is `word`, less one, in halves.
+#[inline]
+pub(super) const fn values(word: u64) -> u32 {
+    (word >> VALUES_SHIFT) as u32
+}
+
+/// The block of a node or link: the number of its first word.
+pub(super) const fn block(cell: &Cell) -> u32 {
+    (values(cell[0]) / 16).wrapping_sub(cell[1].count_ones()).wrapping_mul(CELL_WORDS)
+}
+
+/// `cell`, which has all its children, with that block.
 pub(super) const fn with_block(mut cell: Cell, block: u32) -> Cell {
-    let mask = ((1u64 << BLOCK_BITS) - 1) << 32;
-    cell[0] = cell[0] & !mask | (block as u64) << 32 & mask;
+    let values = (block as u64) * 4 + cell[1].count_ones() as u64 * 16 + 1;
+    cell[0] = cell[0] & !(u64::MAX << VALUES_SHIFT) | values << VALUES_SHIFT;
     cell
+}
+
+/// The depth of the node whose first word is `word`, in bits of the address.
+#[inline]
+pub(super) const fn depth(word: u64) -> u32 {
+    ((word >> STRIDE_SHIFT) as u32 & 31) * super::key::STRIDE
 }
 
 /// `cell` as it stands at the place of `old`: the bits that tell of the block around stay.
@@ -109,39 +213,26 @@ pub(super) const fn at_place_of(mut cell: Cell, old: &Cell) -> Cell {
     cell
 }
 
-pub(super) const fn branch(children: u64, full: u64, inner: u64, block: u32) -> Cell {
-    with_block([(BRANCH << KIND_SHIFT) as u64, children, full, inner], block)
-}
-
-pub(super) const fn skip(key: [u64; 2], depth: u32, block: u32) -> Cell {
+/// A node without children, routes and block.
+pub(super) const fn node(depth: u32, before: u64) -> Cell {
     let stride = (depth / super::key::STRIDE) as u64;
-    with_block([stride << (32 + BLOCK_BITS) | (SKIP << KIND_SHIFT) as u64, 0, key[0], key[1]], block)
+    [stride << STRIDE_SHIFT | (NODE << KIND_SHIFT) as u64, 0, 0, before]
 }
 
-/// The depth of the branch behind a skip.
+pub(super) const fn with_wide(mut cell: Cell, wide: bool) -> Cell {
+    let kind = if wide { WIDE } else { NODE };
+    cell[0] = cell[0] & !KIND | (kind << KIND_SHIFT) as u64;
+    cell
+}
+
+pub(super) const fn link(block: u32) -> Cell {
+    with_block([(LINK << KIND_SHIFT) as u64, 1, 0, 0], block)
+}
+
+/// How many child cells the block behind `cell` begins with.
 #[inline]
-pub(super) const fn skip_depth(cell: &Cell) -> u32 {
-    (cell[0] >> (32 + BLOCK_BITS)) as u32 * super::key::STRIDE
-}
-
-pub(super) const fn leaf(key: [u64; 2], len: u32, hop: u32) -> Cell {
-    [(hop as u64) << 32 | (LEAF << KIND_SHIFT) as u64, len as u64, key[0], key[1]]
-}
-
-#[inline]
-pub(super) const fn leaf_hop(cell: &Cell) -> u32 {
-    (cell[0] >> 32) as u32
-}
-
-#[inline]
-pub(super) const fn leaf_len(cell: &Cell) -> u32 {
-    cell[1] as u32
-}
-
-/// The address bits of a skip or leaf.
-#[inline]
-pub(super) const fn key_words(cell: &Cell) -> [u64; 2] {
-    [cell[2], cell[3]]
+pub(super) const fn children(cell: &Cell) -> u32 {
+    cell[1].count_ones()
 }
 
 /// Who points to the block whose first word is `word`.
@@ -151,7 +242,7 @@ pub(super) const fn owner(word: u64) -> Slot {
 
 /// The order of the block whose first word is `word`.
 pub(super) const fn order(word: u64) -> u32 {
-    word as u32 >> ORDER_SHIFT & 15
+    (word as u32 >> ORDER_SHIFT & 7) + CELL_ORDER
 }
 
 pub(super) const fn with_owner(word: u64, owner: Slot) -> u64 {
@@ -159,50 +250,28 @@ pub(super) const fn with_owner(word: u64, owner: Slot) -> u64 {
 }
 
 pub(super) const fn with_order(word: u64, order: u32) -> u64 {
-    word & !(15 << ORDER_SHIFT) | (order as u64) << ORDER_SHIFT
+    word & !(7 << ORDER_SHIFT) | ((order - CELL_ORDER) as u64) << ORDER_SHIFT
 }
 
-/// Where a branch's next hops begin, in 16-bit units from its block's start: behind the children,
-/// or behind the 32 bits that tell the owner.
-#[inline]
-pub(super) const fn results_at(children: u64) -> u32 {
-    (children.count_ones() * 16) | (((children == 0) as u32) << 1)
+/// The order of a block that holds these.
+pub(super) const fn order_for(children: u32, values: u32, wide: bool, routes: bool) -> u32 {
+    let tail = if routes { (2 + (values << wide as u32)).div_ceil(4) + 2 } else { 0 };
+    let words = children * CELL_WORDS + tail;
+    let order = words.next_power_of_two().trailing_zeros();
+    if order < CELL_ORDER { CELL_ORDER } else { order }
 }
 
-/// What a block holds, and so how large it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) children: u32,
-    pub(super) results: u32,
-    pub(super) wide: bool,
-}
-
-impl Shape {
-    /// Of a skip's block.
-    pub(super) const ONE_CELL: Shape = Shape { children: 1, results: 0, wide: false };
-
-    /// Of the block behind a branch or a skip.
-    pub(super) const fn of(cell: &Cell) -> Shape {
-        if kind(cell) == SKIP {
-            return Shape::ONE_CELL;
-        }
-        Shape {
-            children: cell[1].count_ones(),
-            results: cell[2].count_ones() + (cell[3] & !WIDE).count_ones(),
-            wide: cell[3] & WIDE != 0,
-        }
+/// For each bit of `inner`, the chunks that the prefix holds.
+const RANGES: [u64; 64] = {
+    let mut table = [0u64; 64];
+    let mut bit = 2u32;
+    while bit < 64 {
+        let (chunk, n) = Place::Inner(bit).chunk();
+        table[bit as usize] = ((1 << (1 << (6 - n))) - 1) << chunk;
+        bit += 1;
     }
-
-    pub(super) const fn order(&self) -> u32 {
-        let children = if self.children == 0 { 2 } else { self.children * 16 };
-        let units = children + (self.results << self.wide as u32);
-        units.div_ceil(4).next_power_of_two().trailing_zeros()
-    }
-
-    pub(super) const fn words(&self) -> u32 {
-        1 << self.order()
-    }
-}
+    table
+};
 
 /// For each chunk, the bits of `inner` of the prefixes that hold it.
 ///
@@ -222,14 +291,8 @@ const ANCESTORS: [u64; 64] = {
 };
 
 /// The bit of `inner` for the first `n` (1 to 5) bits of `chunk`.
-pub(super) const fn inner_bit(chunk: u32, n: u32) -> u32 {
+const fn inner_bit(chunk: u32, n: u32) -> u32 {
     1 << n | chunk >> (6 - n)
-}
-
-/// The routes of `inner` that hold `chunk`.
-#[inline]
-pub(super) const fn covering(inner: u64, chunk: u32) -> u64 {
-    inner & ANCESTORS[(chunk & 63) as usize]
 }
 
 #[inline]
@@ -243,31 +306,7 @@ pub(super) const fn rank(map: u64, at: u32) -> u32 {
     (map & 1u64.wrapping_shl(at).wrapping_sub(1)).count_ones()
 }
 
-/// The routes of a branch that hold `chunk`; zero for none.
-#[inline]
-pub(super) const fn holding(cell: &Cell, chunk: u32) -> u64 {
-    covering(cell[3], chunk) | cell[2].wrapping_shr(chunk) & 1
-}
-
-/// The longest route of a branch that holds `chunk`: the number of its next hop, and how many bits
-/// it has below the branch.
-///
-/// Nothing foretells whether the route is a full one: it is computed both ways.
-#[inline]
-pub(super) fn longest(cell: &Cell, chunk: u32) -> Option<(u32, u32)> {
-    let [_, _, full, inner] = *cell;
-    if holding(cell, chunk) == 0 {
-        return None;
-    }
-    let routes = inner & !WIDE;
-    let at = 63u32.wrapping_sub(covering(routes, chunk).leading_zeros());
-    let short = (rank(routes, at), 31u32.wrapping_sub(at.leading_zeros()));
-    let long = (routes.count_ones() + rank(full, chunk), 6);
-    let is_full = bit(full, chunk);
-    Some((select_unpredictable(is_full, long.0, short.0), select_unpredictable(is_full, long.1, short.1)))
-}
-
-/// A route's place in its branch.
+/// A route's place in its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Bit of `inner`.
@@ -277,7 +316,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Of a route that has the first `n` (1 to 6) bits of `chunk` below its branch.
+    /// Of a route that has the first `n` (1 to 6) bits of `chunk` below its node.
     pub(super) const fn new(chunk: u32, n: u32) -> Place {
         if n == 6 { Place::Full(chunk) } else { Place::Inner(inner_bit(chunk, n)) }
     }
@@ -292,58 +331,136 @@ impl Place {
             }
         }
     }
+}
 
-    pub(super) const fn is_set(self, cell: &Cell) -> bool {
-        match self {
-            Place::Full(at) => bit(cell[2], at),
-            Place::Inner(at) => bit(cell[3], at),
+/// The routes of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Routes {
+    pub(super) full: u64,
+    pub(super) inner: u64,
+}
+
+impl Routes {
+    pub(super) const fn has(&self, place: Place) -> bool {
+        match place {
+            Place::Full(at) => bit(self.full, at),
+            Place::Inner(at) => bit(self.inner, at),
         }
     }
 
-    /// The number of the route's next hop among the branch's.
-    pub(super) const fn rank(self, cell: &Cell) -> u32 {
-        let routes = cell[3] & !WIDE;
-        match self {
-            Place::Full(at) => routes.count_ones() + rank(cell[2], at),
-            Place::Inner(at) => rank(routes, at),
+    pub(super) const fn flip(mut self, place: Place) -> Routes {
+        match place {
+            Place::Full(at) => self.full ^= 1 << (at & 63),
+            Place::Inner(at) => self.inner ^= 1 << (at & 63),
+        }
+        self
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.full | self.inner == 0
+    }
+
+    /// The longest route that holds `chunk`.
+    pub(super) const fn longest(&self, chunk: u32) -> Option<Place> {
+        if bit(self.full, chunk) {
+            return Some(Place::Full(chunk));
+        }
+        match self.inner & ANCESTORS[(chunk & 63) as usize] {
+            0 => None,
+            holding => Some(Place::Inner(63 - holding.leading_zeros())),
         }
     }
 
-    /// The only route of a branch that has one.
-    pub(super) const fn only(cell: &Cell) -> Place {
-        match cell[3] & !WIDE {
-            0 => Place::Full(cell[2].trailing_zeros()),
-            inner => Place::Inner(inner.trailing_zeros()),
+    /// The longest route of at most `n` (0 to 5) bits that holds `chunk`.
+    pub(super) fn at_most(&self, chunk: u32, n: u32) -> Option<Place> {
+        let longer = u64::MAX.checked_shl(2 << n).unwrap_or(0);
+        Routes { full: 0, inner: self.inner & !longer }.longest(chunk)
+    }
+
+    /// The longest route that holds what `place` does and is shorter.
+    pub(super) const fn above(&self, place: Place) -> Option<Place> {
+        let (chunk, n) = place.chunk();
+        let shorter = if n == 6 { u64::MAX } else { (1 << (1 << n)) - 1 };
+        match self.inner & shorter & ANCESTORS[(chunk & 63) as usize] {
+            0 => None,
+            holding => Some(Place::Inner(63 - holding.leading_zeros())),
         }
     }
 
-    /// Sets or clears the route's bit.
-    pub(super) const fn flip(self, mut cell: Cell) -> Cell {
-        match self {
-            Place::Full(at) => cell[2] ^= 1 << (at & 63),
-            Place::Inner(at) => cell[3] ^= 1 << (at & 63),
+    /// The chunks for which the route at `place` is, or would be, the longest.
+    pub(super) fn visible(&self, place: Place) -> u64 {
+        match place {
+            Place::Full(at) => 1 << (at & 63),
+            Place::Inner(at) => {
+                let range = RANGES[(at & 63) as usize];
+                let longer = u64::MAX.checked_shl(2 << place.chunk().1).unwrap_or(0);
+                let (mut covered, mut rest) = (self.full, self.inner & longer);
+                while rest != 0 {
+                    covered |= RANGES[(rest.trailing_zeros() & 63) as usize];
+                    rest &= rest - 1;
+                }
+                range & !covered
+            }
         }
-        cell
+    }
+
+    /// The inner routes that are nowhere the longest.
+    pub(super) fn hidden(&self) -> u64 {
+        let (mut covered, mut rest, mut hidden) = (self.full, self.inner, 0);
+        while rest != 0 {
+            let at = 63 - rest.leading_zeros();
+            let range = RANGES[(at & 63) as usize];
+            hidden |= ((range & !covered == 0) as u64) << at;
+            // The ranges of equally long prefixes do not meet.
+            covered |= range;
+            rest ^= 1 << at;
+        }
+        hidden
     }
 }
 
-/// A next hop in 18 bits: a VTEP's are below 2^16.
+/// A value that is no next hop: look further up.
+pub(super) const NONE: u32 = 0xffff;
+/// In a table of answers for 24 bits: look in the trie.
+pub(super) const ASK: u32 = PORT;
+/// Values from here on are no VTEPs.
+pub(super) const SPECIAL: u32 = PORT;
+/// A port, or a VTEP with an id of a special value: the id is in the upper half, elsewhere.
+const PORT: u32 = 0xfffa;
+const VTEP: u32 = 0xfffb;
+const DIRECT: u32 = 0xfffc;
+const BLACKHOLE: u32 = 0xfffd;
+/// In a batch: the address is not behind the index.
+pub(super) const OUTSIDE: u32 = 0xfffe;
+
+/// A next hop as a value: 16 bits, or, if [`has_rest`], 32.
 #[inline]
 pub(super) const fn pack(hop: NextHop) -> u32 {
     match hop {
-        NextHop::Vtep(v) => v.0 as u32,
-        NextHop::Port(p) => 1 << 16 | p.0 as u32,
-        NextHop::Direct => 2 << 16,
-        NextHop::Blackhole => 3 << 16,
+        NextHop::Vtep(v) if (v.0 as u32) < SPECIAL => v.0 as u32,
+        NextHop::Vtep(v) => (v.0 as u32) << 16 | VTEP,
+        NextHop::Port(p) => (p.0 as u32) << 16 | PORT,
+        NextHop::Direct => DIRECT,
+        NextHop::Blackhole => BLACKHOLE,
     }
 }
 
+/// The reverse of [`pack`]; nothing for [`NONE`].
 #[inline]
-pub(super) const fn unpack(packed: u32) -> NextHop {
-    match packed >> 16 {
-        0 => NextHop::Vtep(VtepId(packed as u16)),
-        1 => NextHop::Port(PortId(packed as u16)),
-        2 => NextHop::Direct,
-        _ => NextHop::Blackhole,
+pub(super) const fn unpack(value: u32) -> Option<NextHop> {
+    let rest = (value >> 16) as u16;
+    match value & 0xffff {
+        id @ 0..SPECIAL => Some(NextHop::Vtep(VtepId(id as u16))),
+        PORT => Some(NextHop::Port(PortId(rest))),
+        VTEP => Some(NextHop::Vtep(VtepId(rest))),
+        DIRECT => Some(NextHop::Direct),
+        BLACKHOLE => Some(NextHop::Blackhole),
+        _ => None,
     }
+}
+
+/// Whether the upper half of a value counts.
+#[inline]
+pub(super) const fn has_rest(value: u32) -> bool {
+    matches!(value & 0xffff, PORT | VTEP)
 }

@@ -1,139 +1,281 @@
 //! Reading: the longest match and the exact route.
 
-use super::cell::{self, BRANCH, CELL_WORDS, Cell, LEAF, Place, SKIP};
-use super::key::{Bits, LpmKey, STRIDE, home};
-use super::{LpmNode, LpmRoot, arena};
+use core::hint::select_unpredictable;
 
+use super::arena;
+use super::cell::{self, ASK, CELL_WORDS, Cell, NONE, OUTSIDE, Place, Raw, SPECIAL};
+use super::key::{Bits, CHECKPOINT, LpmKey, STRIDE, home};
+use super::{LpmNode, LpmRoot, tail};
+use crate::addr::NextHop;
+
+/// The word of that number.
 #[inline]
-pub(super) fn at<K>(cells: &[LpmNode<K>], index: u32) -> Option<&Cell> {
-    cells.get(index as usize).map(|c| &c.words)
+pub(super) fn word<K>(cells: &[LpmNode<K>], index: u32) -> u64 {
+    cells.get((index / CELL_WORDS) as usize).map_or(0, |c| c.raw.word(index))
 }
 
-/// Child `rank` of a branch or a skip.
-#[inline]
-pub(super) fn child<'a, K>(cells: &'a [LpmNode<K>], cell: &Cell, rank: u32) -> Option<&'a Cell> {
-    at(cells, (cell::block(cell) / CELL_WORDS).wrapping_add(rank))
+/// The cell of that number.
+pub(super) fn at<K>(cells: &[LpmNode<K>], index: u32) -> Option<Cell> {
+    cells.get(index as usize).map(|c| c.raw.cell())
 }
 
-/// Next hop `rank` of a branch, packed.
-#[inline]
-pub(super) fn result<K>(cells: &[LpmNode<K>], branch: &Cell, rank: u32) -> Option<u32> {
-    let wide = cell::bit(branch[3], 0);
-    let half = cell::results_at(branch[1]).wrapping_add(rank << wide as u32);
-    let half = half.wrapping_add(cell::block(branch) << 2);
-    let word = at(cells, half / (4 * CELL_WORDS))?[(half / 4 % CELL_WORDS) as usize];
-    let value = (word >> (16 * (half % 4))) as u32;
-    Some(if wide { value } else { value & 0xffff })
+/// Child `rank` of a node.
+pub(super) fn child<K>(cells: &[LpmNode<K>], node: &Cell, rank: u32) -> Option<Cell> {
+    at(cells, cell::block(node) / CELL_WORDS + rank)
 }
 
-/// The cell behind the entry of `key` in the table's index, and its depth.
+/// The half of that number, from the arena's start.
 #[inline]
-fn indexed<'a, K: LpmKey>(cells: &'a [LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Option<(&'a Cell, u32)> {
-    let bits = root.index_bits;
-    if bits == 0 {
-        return None;
+pub(super) fn half<K>(cells: &[LpmNode<K>], at: u32) -> u32 {
+    cells.get((at / 16) as usize).map_or(NONE, |c| c.raw.half(at))
+}
+
+#[inline]
+pub(super) fn or(hop: u32, otherwise: u32) -> u32 {
+    select_unpredictable(hop == NONE, otherwise, hop)
+}
+
+/// Where the value of a node for `chunk` is, in halves from the arena's start, and whether there
+/// is one.
+#[inline]
+pub(super) fn value_at(node: &Raw, chunk: u32) -> (u32, bool) {
+    let runs = node.word(2).wrapping_shl(!chunk);
+    (cell::values(node.word(0)).wrapping_add(runs.count_ones()), runs != 0)
+}
+
+/// The value of a node for `chunk`, as far as it is in 16 bits.
+#[inline]
+pub(super) fn value<K>(cells: &[LpmNode<K>], node: &Raw, chunk: u32) -> u32 {
+    let (at, there) = value_at(node, chunk);
+    select_unpredictable(there, half(cells, at), NONE)
+}
+
+/// Where the child of a node for `chunk` is, and whether there is one.
+#[inline]
+pub(super) fn child_at(node: &Raw, chunk: u32) -> (u32, bool) {
+    let children = node.word(1).wrapping_shr(chunk);
+    ((cell::values(node.word(0)) / 16).wrapping_sub(children.count_ones()), children & 1 != 0)
+}
+
+/// The child of a node for `chunk`.
+#[inline]
+fn below<'a, K>(cells: &'a [LpmNode<K>], node: &Raw, chunk: u32) -> Option<&'a Raw> {
+    let (at, there) = child_at(node, chunk);
+    if there { cells.get(at as usize).map(|c| &c.raw) } else { None }
+}
+
+/// The chunk of `key` for a node, and whether the node is on its way.
+#[inline(always)]
+pub(super) fn enter<B: Bits>(node: &Raw, key: B) -> (u32, bool) {
+    let depth = cell::depth(node.word(0));
+    if depth < CHECKPOINT {
+        // Most nodes: all is in the first word.
+        let high = key.high();
+        let before = (high >> 1).wrapping_shr(63 - depth);
+        return (high.rotate_left(depth + STRIDE) as u32 & 63, before == node.word(3));
     }
-    let entry = arena::entry(cells, root.index.wrapping_sub(key.top(bits)));
-    at(cells, entry.checked_sub(1)?).map(|cell| (cell, bits))
+    enter_deep(node, depth, key)
 }
 
-/// The next hop of the longest route that holds `addr`, packed.
-#[inline]
-pub(super) fn lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<u32> {
+#[inline(never)]
+fn enter_deep<B: Bits>(node: &Raw, depth: u32, key: B) -> (u32, bool) {
+    (key.step(depth), key.before(depth) == node.word(3))
+}
+
+/// The next hop of the longest route that holds `addr`.
+///
+/// What most lookups need is here, to be part of the caller; the rest goes on elsewhere.
+#[inline(always)]
+pub(super) fn lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<NextHop> {
     let key = addr.to_key();
-    if let Some((cell, depth)) = indexed(cells, root, key)
-        && let Some(hop) = walk(cells, cell, depth, key)
-    {
-        return Some(hop);
+    if K::MAX_LEN == 32 && root.direct != 0 {
+        let value = direct(cells, root, key);
+        return if value < SPECIAL { cell::unpack(value) } else { behind_direct(cells, root, addr, value) };
     }
-    walk(cells, &root.cell, 0, key).or(root.default_route())
+    indexed_lookup(cells, root, addr)
 }
 
-/// The longest match in the trie at `cell`.
+#[inline(always)]
+fn indexed_lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<NextHop> {
+    let key = addr.to_key();
+    let Some(at) = root.entry(key) else { return go_on(cells, root, addr, &root.cell, NONE) };
+    let entry = cells.get((at / 8) as usize)?.raw.entry(at);
+    let mut value = arena::fallback_hop(entry);
+    if let Some(node) = arena::behind(cells, entry) {
+        let chunk = key.step(root.depth());
+        let (at, there) = value_at(node, chunk);
+        let own = half(cells, at);
+        let fallback = arena::fallback_hop(node.word(3) as u32);
+        value = select_unpredictable(there & (own != NONE), own, fallback);
+        if cell::bit(node.word(1), chunk) {
+            let below = cells.get(child_at(node, chunk).0 as usize)?;
+            return go_on(cells, root, addr, &below.raw, value);
+        }
+    }
+    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
+}
+
+/// The rest of a lookup, from `node` on.
+#[inline(never)]
+fn go_on<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, node: &Raw, best: u32) -> Option<NextHop> {
+    let value = walk(cells, node, addr.to_key(), best);
+    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
+}
+
+/// The rest of a lookup that the table of answers did not answer.
+#[inline(never)]
+pub(super) fn behind_direct<K: LpmKey>(
+    cells: &[LpmNode<K>],
+    root: &LpmRoot,
+    addr: K,
+    value: u32,
+) -> Option<NextHop> {
+    if value == ASK { indexed_lookup(cells, root, addr) } else { special(cells, root, addr, value) }
+}
+
+/// A next hop that is not a VTEP, or is none.
+#[inline(never)]
+pub(super) fn special<K: LpmKey>(
+    cells: &[LpmNode<K>],
+    root: &LpmRoot,
+    addr: K,
+    value: u32,
+) -> Option<NextHop> {
+    if value == NONE {
+        cell::unpack(root.default)
+    } else if value == OUTSIDE {
+        go_on(cells, root, addr, &root.cell, NONE)
+    } else if cell::has_rest(value) {
+        lookup_wide(cells, root, addr.to_key())
+    } else {
+        cell::unpack(value)
+    }
+}
+
+/// The answer of the table of answers for 24 bits; [`ASK`] if there is none.
 #[inline]
-fn walk<'a, K: LpmKey>(
+pub(super) fn direct<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits) -> u32 {
+    let Some(first) = root.direct.checked_sub(1) else { return ASK };
+    let top = (key.high() >> 40) as u32;
+    cells.get(first.wrapping_add(top / 16) as usize).map_or(ASK, |c| c.raw.half(top))
+}
+
+/// The longest match from `node` on, as far as it is in 16 bits.
+#[inline]
+pub(super) fn walk<'a, K: LpmKey>(
     cells: &'a [LpmNode<K>],
-    mut cell: &'a Cell,
-    mut depth: u32,
+    mut node: &'a Raw,
     key: K::Bits,
-) -> Option<u32> {
+    mut best: u32,
+) -> u32 {
+    for _ in 0..K::STEPS {
+        let (chunk, held) = enter(node, key);
+        if !held {
+            break;
+        }
+        best = or(value(cells, node, chunk), best);
+        match below(cells, node, chunk) {
+            Some(below) => node = below,
+            None => break,
+        }
+    }
+    best
+}
+
+/// The next hop where its rest is needed: the same way again, keeping where the value is.
+fn lookup_wide<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Option<NextHop> {
+    let first = root.entry(key).and_then(|at| arena::behind(cells, arena::entry(cells, at)));
+    let behind = first.and_then(|node| walk_wide(cells, node, true, key));
+    behind.or_else(|| walk_wide(cells, &root.cell, false, key)).or_else(|| cell::unpack(root.default))
+}
+
+fn walk_wide<'a, K: LpmKey>(
+    cells: &'a [LpmNode<K>],
+    mut node: &'a Raw,
+    mut checked: bool,
+    key: K::Bits,
+) -> Option<NextHop> {
     let mut best = None;
     for _ in 0..K::STEPS {
-        if cell::kind(cell) == BRANCH {
-            let chunk = key.chunk(depth);
-            if cell::holding(cell, chunk) != 0 {
-                best = Some((cell, chunk));
-            }
-            if !cell::bit(cell[1], chunk) {
-                break;
-            }
-            let Some(below) = child(cells, cell, cell::rank(cell[1], chunk)) else { break };
-            cell = below;
-            depth += STRIDE;
-            continue;
-        }
-        let common = K::Bits::from_words(cell::key_words(cell)).common(key);
-        if cell::kind(cell) == LEAF {
-            if common >= cell::leaf_len(cell) {
-                return Some(cell::leaf_hop(cell));
-            }
+        let depth = cell::depth(node.word(0));
+        if !checked && key.before(depth) != node.word(3) {
             break;
         }
-        depth = cell::skip_depth(cell);
-        if cell::kind(cell) != SKIP || common < depth {
-            break;
+        checked = false;
+        let chunk = key.step(depth);
+        let value = value(cells, node, chunk);
+        if value != NONE {
+            best = Some((node, chunk, value));
         }
-        let Some(below) = child(cells, cell, 0) else { break };
-        cell = below;
+        match below(cells, node, chunk) {
+            Some(below) => node = below,
+            None => break,
+        }
     }
-    let (branch, chunk) = best?;
-    let (rank, _) = cell::longest(branch, chunk)?;
-    result(cells, branch, rank)
+    let (node, chunk, value) = best?;
+    if !cell::has_rest(value) {
+        return cell::unpack(value);
+    }
+    let runs = node.word(2);
+    let at = cell::values(node.word(0)) + runs.count_ones() + runs.wrapping_shl(!chunk).count_ones();
+    cell::unpack(value | half(cells, at) << 16)
+}
+
+/// The node that the trie at `start` begins with: a table's root, or what is behind an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) node: Cell,
+    /// Whether the way to it is known to be that of the key.
+    pub(super) checked: bool,
+}
+
+pub(super) fn indexed<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Option<Begin> {
+    let node = arena::behind(cells, arena::entry(cells, root.entry(key)?))?;
+    Some(Begin { node: node.cell(), checked: true })
+}
+
+pub(super) fn rooted(root: &LpmRoot) -> Begin {
+    Begin { node: root.cell.cell(), checked: false }
 }
 
 /// The longest route that holds `addr`: its prefix length and next hop, packed.
 pub(super) fn lookup_prefix<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<(u32, u32)> {
     let key = addr.to_key();
+    let max = K::MAX_LEN as u32;
     indexed(cells, root, key)
-        .and_then(|(cell, depth)| walk_prefix(cells, cell, depth, key))
-        .or_else(|| walk_prefix(cells, &root.cell, 0, key))
+        .and_then(|begin| longest(cells, begin, key, max))
+        .or_else(|| longest(cells, rooted(root), key, max))
         .or(root.default_route().map(|hop| (0, hop)))
 }
 
-fn walk_prefix<'a, K: LpmKey>(
-    cells: &'a [LpmNode<K>],
-    mut cell: &'a Cell,
-    mut depth: u32,
+/// The longest route of at most `max` bits that holds `key`, in one trie.
+pub(super) fn longest<K: LpmKey>(
+    cells: &[LpmNode<K>],
+    begin: Begin,
     key: K::Bits,
+    max: u32,
 ) -> Option<(u32, u32)> {
     let mut best = None;
+    let Begin { mut node, mut checked } = begin;
     for _ in 0..K::STEPS {
-        match cell::kind(cell) {
-            BRANCH => {
-                let chunk = key.chunk(depth);
-                if let Some((rank, n)) = cell::longest(cell, chunk) {
-                    best = result(cells, cell, rank).map(|hop| (depth + n, hop));
-                }
-                if !cell::bit(cell[1], chunk) {
-                    return best;
-                }
-                cell = child(cells, cell, cell::rank(cell[1], chunk))?;
-                depth += STRIDE;
-            }
-            SKIP => {
-                depth = cell::skip_depth(cell);
-                if K::Bits::from_words(cell::key_words(cell)).common(key) < depth {
-                    return best;
-                }
-                cell = child(cells, cell, 0)?;
-            }
-            LEAF => {
-                let len = cell::leaf_len(cell);
-                let holds = K::Bits::from_words(cell::key_words(cell)).common(key) >= len;
-                return if holds { Some((len, cell::leaf_hop(cell))) } else { best };
-            }
-            _ => return best,
+        let depth = cell::depth(node[0]);
+        if !cell::is_node(&node) || depth >= max || !(checked || key.before(depth) == node[3]) {
+            break;
         }
+        checked = false;
+        let chunk = key.chunk(depth);
+        let routes = tail::routes(cells, &node);
+        let place = match max - depth {
+            n @ 0..6 => routes.at_most(chunk, n),
+            _ => routes.longest(chunk),
+        };
+        if let Some(place) = place {
+            best = Some((depth + place.chunk().1, tail::load(cells, &node).route(place)));
+        }
+        if !cell::bit(node[1], chunk) {
+            break;
+        }
+        node = child(cells, &node, cell::rank(node[1], chunk))?;
     }
     best
 }
@@ -143,37 +285,25 @@ pub(super) fn get<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, len:
     if len == 0 {
         return root.default_route();
     }
-    let key = addr.to_key().prefix(len);
-    let home = home(len);
-    let (mut cell, mut depth) =
-        if root.is_indexed(len) { indexed(cells, root, key)? } else { (&root.cell, 0) };
+    let (key, home) = (addr.to_key().prefix(len), home(len));
+    let begin = if root.is_indexed(key, len) { indexed(cells, root, key)? } else { rooted(root) };
+    let Begin { mut node, mut checked } = begin;
     for _ in 0..K::STEPS {
-        match cell::kind(cell) {
-            BRANCH => {
-                let chunk = key.chunk(depth);
-                if home == depth {
-                    let place = Place::new(chunk, len - depth);
-                    return if place.is_set(cell) { result(cells, cell, place.rank(cell)) } else { None };
-                }
-                if !cell::bit(cell[1], chunk) {
-                    return None;
-                }
-                cell = child(cells, cell, cell::rank(cell[1], chunk))?;
-                depth += STRIDE;
-            }
-            SKIP => {
-                depth = cell::skip_depth(cell);
-                if home < depth || K::Bits::from_words(cell::key_words(cell)).common(key) < depth {
-                    return None;
-                }
-                cell = child(cells, cell, 0)?;
-            }
-            LEAF => {
-                let found = K::Bits::from_words(cell::key_words(cell)) == key && cell::leaf_len(cell) == len;
-                return found.then_some(cell::leaf_hop(cell));
-            }
-            _ => return None,
+        let depth = cell::depth(node[0]);
+        if !cell::is_node(&node) || depth > home || !(checked || key.before(depth) == node[3]) {
+            return None;
         }
+        checked = false;
+        let chunk = key.chunk(depth);
+        if home == depth {
+            let place = Place::new(chunk, len - depth);
+            let found = tail::routes(cells, &node).has(place);
+            return found.then(|| tail::load(cells, &node).route(place));
+        }
+        if !cell::bit(node[1], chunk) {
+            return None;
+        }
+        node = child(cells, &node, cell::rank(node[1], chunk))?;
     }
     None
 }

@@ -1,9 +1,9 @@
 //! All routes of a table, in order.
 
-use super::cell::{self, BRANCH, Cell, LEAF, Place, SKIP};
-use super::find::{at, child, result};
+use super::cell::{self, Cell, Place, Routes as Set};
+use super::find::child;
 use super::key::{Bits, LpmKey, STRIDE};
-use super::{LpmNode, LpmRoot, arena};
+use super::{LpmNode, LpmRoot, arena, tail};
 use crate::addr::NextHop;
 
 /// The routes of one table, in order of their addresses, and of their lengths where those are
@@ -31,8 +31,8 @@ impl<'a, K: LpmKey> Routes<'a, K> {
             cells,
             root,
             default: root.default_route(),
-            short: Walk::new(cells, Some(&root.cell), 0, K::Bits::ZERO),
-            long: Walk::new(cells, None, 0, K::Bits::ZERO),
+            short: Walk::new(cells, Some(root.cell.cell()), None),
+            long: Walk::new(cells, None, None),
             entry: 0,
             ahead: [None; 2],
         }
@@ -43,14 +43,14 @@ impl<'a, K: LpmKey> Routes<'a, K> {
             if let Some(route) = self.long.next() {
                 return Some(route);
             }
-            let bits = self.root.index_bits;
-            if bits == 0 || self.entry >= 1 << bits {
+            if self.entry >= self.root.entries {
                 return None;
             }
-            let entry = arena::entry(self.cells, self.root.index.wrapping_sub(self.entry));
-            if let Some(number) = entry.checked_sub(1) {
-                let key = K::Bits::from_top(self.entry, bits);
-                self.long = Walk::new(self.cells, at(self.cells, number), bits, key);
+            let place = self.root.index + self.entry;
+            let entry = arena::entry(self.cells, place);
+            if let Some(node) = arena::behind(self.cells, entry) {
+                let key = K::Bits::from_first(self.root.depth(), self.root.first(place));
+                self.long = Walk::new(self.cells, Some(node.cell()), Some(key));
             }
             self.entry += 1;
         }
@@ -62,10 +62,10 @@ impl<K: LpmKey> Iterator for Routes<'_, K> {
 
     fn next(&mut self) -> Option<Route<K>> {
         if let Some(hop) = self.default.take() {
-            return Some((K::from_key(K::Bits::ZERO), 0, cell::unpack(hop)));
+            return cell::unpack(hop).map(|hop| (K::from_key(K::Bits::ZERO), 0, hop));
         }
         let short = self.ahead[0].take().or_else(|| self.short.next());
-        if self.root.index_bits == 0 {
+        if self.root.entries == 0 {
             return short;
         }
         let long = self.ahead[1].take().or_else(|| self.next_long());
@@ -83,94 +83,77 @@ impl<K: LpmKey> Iterator for Routes<'_, K> {
     }
 }
 
-/// Branches above each other: one for every stride of an IPv6 address.
-const MAX_BRANCHES: usize = 128usize.div_ceil(STRIDE as usize);
+/// Nodes above each other: one for every stride of an IPv6 address.
+const MAX_NODES: usize = 128usize.div_ceil(STRIDE as usize);
 
 /// A walk through one trie.
 #[derive(Clone)]
 struct Walk<'a, K: LpmKey> {
     cells: &'a [LpmNode<K>],
-    /// Where to begin, before that was done.
-    start: Option<(&'a Cell, u32)>,
-    /// The branches that the walk is in, from the top.
-    path: [Frame<'a>; MAX_BRANCHES],
+    /// Where to begin, before that was done, and the address bits above, where the node has none.
+    start: Option<(Cell, Option<K::Bits>)>,
+    /// The nodes that the walk is in, from the top.
+    path: [Frame; MAX_NODES],
     depth: usize,
     key: K::Bits,
 }
 
 #[derive(Clone, Copy)]
-struct Frame<'a> {
-    branch: Option<&'a Cell>,
-    depth: u32,
+struct Frame {
+    node: Option<Cell>,
+    routes: Set,
     /// Eight for each chunk: the routes that begin there, by length, and then the child.
     next: u32,
 }
 
 impl<'a, K: LpmKey> Walk<'a, K> {
-    fn new(cells: &'a [LpmNode<K>], start: Option<&'a Cell>, depth: u32, key: K::Bits) -> Self {
+    fn new(cells: &'a [LpmNode<K>], start: Option<Cell>, key: Option<K::Bits>) -> Self {
         Walk {
             cells,
-            start: start.map(|cell| (cell, depth)),
-            path: [Frame { branch: None, depth: 0, next: 0 }; MAX_BRANCHES],
+            start: start.map(|node| (node, key)),
+            path: [Frame { node: None, routes: Set { full: 0, inner: 0 }, next: 0 }; MAX_NODES],
             depth: 0,
-            key,
+            key: K::Bits::ZERO,
         }
     }
 
-    /// Goes to a cell at `depth`: gives its route, or steps into its branch.
-    fn enter(&mut self, cell: &'a Cell, depth: u32) -> Option<Route<K>> {
-        let (branch, depth) = match cell::kind(cell) {
-            BRANCH => (Some(cell), depth),
-            SKIP => {
-                self.key = K::Bits::from_words(cell::key_words(cell));
-                (child(self.cells, cell, 0), cell::skip_depth(cell))
-            }
-            LEAF => {
-                let key = K::Bits::from_words(cell::key_words(cell));
-                let hop = cell::unpack(cell::leaf_hop(cell));
-                return Some((K::from_key(key), cell::leaf_len(cell) as u8, hop));
-            }
-            _ => return None,
-        };
-        if let Some(frame) = self.path.get_mut(self.depth) {
-            *frame = Frame { branch, depth, next: 0 };
+    fn enter(&mut self, node: Cell, key: K::Bits) {
+        if let (Some(frame), true) = (self.path.get_mut(self.depth), cell::is_node(&node)) {
+            let routes = tail::routes(self.cells, &node);
+            *frame = Frame { node: Some(node), routes, next: 0 };
+            self.key = key;
             self.depth += 1;
         }
-        None
     }
 
     fn next(&mut self) -> Option<Route<K>> {
-        if let Some((cell, depth)) = self.start.take()
-            && let Some(route) = self.enter(cell, depth)
-        {
-            return Some(route);
+        if let Some((node, key)) = self.start.take() {
+            self.enter(node, key.unwrap_or(K::Bits::ZERO.with_before(cell::depth(node[0]), node[3])));
         }
         loop {
             let top = self.depth.checked_sub(1)?;
             let frame = self.path.get_mut(top)?;
-            let (Some(branch), true) = (frame.branch, frame.next < 64 * 8) else {
+            let (Some(node), true) = (frame.node, frame.next < 64 * 8) else {
                 self.depth = top;
                 continue;
             };
-            let (chunk, n, depth) = (frame.next / 8, frame.next % 8, frame.depth);
+            let (chunk, n, depth) = (frame.next / 8, frame.next % 8, cell::depth(node[0]));
             frame.next += 1;
             match n {
                 0 => {}
                 7 => {
-                    if cell::bit(branch[1], chunk) {
-                        self.key = self.key.with_chunk(depth, chunk);
-                        let below = child(self.cells, branch, cell::rank(branch[1], chunk))?;
-                        if let Some(route) = self.enter(below, depth + STRIDE) {
-                            return Some(route);
-                        }
+                    if cell::bit(node[1], chunk) {
+                        let key = self.key.with_chunk(depth, chunk);
+                        let below = child(self.cells, &node, cell::rank(node[1], chunk))?;
+                        self.enter(below, key.with_before(cell::depth(below[0]), below[3]));
                     }
                 }
                 _ => {
                     let place = Place::new(chunk, n);
-                    if place.chunk().0 == chunk && place.is_set(branch) {
-                        let hop = result(self.cells, branch, place.rank(branch))?;
+                    if place.chunk().0 == chunk && frame.routes.has(place) {
+                        let hop = tail::load(self.cells, &node).route(place);
                         let addr = K::from_key(self.key.with_chunk(depth, chunk));
-                        return Some((addr, (depth + n) as u8, cell::unpack(hop)));
+                        return Some((addr, (depth + n) as u8, cell::unpack(hop)?));
                     }
                 }
             }

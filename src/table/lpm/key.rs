@@ -6,6 +6,9 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// Bits of an address consumed by one node.
 pub(super) const STRIDE: u32 = 6;
 
+/// A depth that no node skips: those below check the bits from 64 on only.
+pub(super) const CHECKPOINT: u32 = 60;
+
 /// An address family that a route table can hold: [`Ipv4Addr`] or [`Ipv6Addr`]. Sealed.
 pub trait LpmKey: Copy + Eq + Ord + fmt::Debug + sealed::Key {
     /// The longest prefix length, in bits: 32 or 128.
@@ -25,8 +28,10 @@ pub(super) mod sealed {
     pub trait Key {
         /// An integer that holds the address in its most significant bits.
         type Bits: super::Bits;
-        /// The most cells that one lookup can pass: a branch and a skip for every stride, and a leaf.
+        /// The most nodes that one lookup can pass.
         const STEPS: u32;
+        /// The depth of the deepest index.
+        const MAX_DEPTH: u8;
         /// The table's name in errors.
         const NAME: &'static str;
         fn to_key(self) -> Self::Bits;
@@ -36,7 +41,8 @@ pub(super) mod sealed {
 
 impl sealed::Key for Ipv4Addr {
     type Bits = u64;
-    const STEPS: u32 = 2 * 32u32.div_ceil(STRIDE) + 1;
+    const STEPS: u32 = 32u32.div_ceil(STRIDE);
+    const MAX_DEPTH: u8 = 30;
     const NAME: &'static str = "IPv4 route table";
 
     #[inline]
@@ -52,7 +58,8 @@ impl sealed::Key for Ipv4Addr {
 
 impl sealed::Key for Ipv6Addr {
     type Bits = u128;
-    const STEPS: u32 = 2 * 128u32.div_ceil(STRIDE) + 1;
+    const STEPS: u32 = 128u32.div_ceil(STRIDE);
+    const MAX_DEPTH: u8 = CHECKPOINT as u8;
     const NAME: &'static str = "IPv6 route table";
 
     #[inline]
@@ -69,75 +76,114 @@ impl sealed::Key for Ipv6Addr {
 /// A bit string, most significant bit first.
 pub trait Bits: Copy + Eq {
     const ZERO: Self;
-    /// The six bits from `depth` on, zero-filled.
+    /// The six bits from `depth` (a multiple of six) on, zero-filled.
     fn chunk(self, depth: u32) -> u32;
-    /// The first `n` (1 to 24) bits.
-    fn top(self, n: u32) -> u32;
-    /// The address of which `v` is the first `n` (1 to 24) bits, zero-filled.
-    fn from_top(v: u32, n: u32) -> Self;
-    /// How many leading bits both have in common.
-    fn common(self, other: Self) -> u32;
+    /// As [`chunk`](Bits::chunk), but what is behind the end is whatever.
+    fn step(self, depth: u32) -> u32;
+    /// The first 64 bits, or those there are, left-aligned.
+    fn high(self) -> u64;
+    /// What a node at `depth` (a multiple of six) checks: the first `depth` bits, or above
+    /// [`CHECKPOINT`] those from 64 on.
+    fn before(self, depth: u32) -> u64;
+    /// The address for which [`before`](Bits::before) is that; the first 64 bits where it does not
+    /// tell.
+    fn with_before(self, depth: u32, before: u64) -> Self;
+    /// The first `depth` (at most 64) bits are these; nothing else.
+    fn from_first(depth: u32, first: u64) -> Self;
     /// The first `len` bits; the others are cleared.
     fn prefix(self, len: u32) -> Self;
     /// The first `depth` bits, followed by the six of `chunk`.
     fn with_chunk(self, depth: u32, chunk: u32) -> Self;
-    /// As two words of a cell.
-    fn to_words(self) -> [u64; 2];
-    fn from_words(words: [u64; 2]) -> Self;
 }
 
 macro_rules! bits {
-    ($int:ty, $to:expr, $from:expr) => {
-        impl Bits for $int {
-            const ZERO: $int = 0;
+    ($int:ty) => {
+        const ZERO: $int = 0;
 
-            #[inline]
-            fn chunk(self, depth: u32) -> u32 {
-                (self.wrapping_shl(depth) >> (<$int>::BITS - STRIDE)) as u32
-            }
+        #[inline]
+        fn chunk(self, depth: u32) -> u32 {
+            (self.wrapping_shl(depth) >> (<$int>::BITS - STRIDE)) as u32
+        }
 
-            #[inline]
-            fn top(self, n: u32) -> u32 {
-                self.wrapping_shr(<$int>::BITS.wrapping_sub(n)) as u32
-            }
+        fn from_first(depth: u32, first: u64) -> $int {
+            (first as $int).wrapping_shl(<$int>::BITS.wrapping_sub(depth))
+        }
 
-            fn from_top(v: u32, n: u32) -> $int {
-                (v as $int).wrapping_shl(<$int>::BITS.wrapping_sub(n))
-            }
+        #[inline]
+        fn prefix(self, len: u32) -> $int {
+            self & !<$int>::MAX.checked_shr(len).unwrap_or(0)
+        }
 
-            #[inline]
-            fn common(self, other: $int) -> u32 {
-                (self ^ other).leading_zeros()
-            }
-
-            #[inline]
-            fn prefix(self, len: u32) -> $int {
-                self & !<$int>::MAX.checked_shr(len).unwrap_or(0)
-            }
-
-            #[inline]
-            fn with_chunk(self, depth: u32, chunk: u32) -> $int {
-                self.prefix(depth) | ((chunk as $int) << (<$int>::BITS - STRIDE)).wrapping_shr(depth)
-            }
-
-            #[inline]
-            fn to_words(self) -> [u64; 2] {
-                $to(self)
-            }
-
-            #[inline]
-            fn from_words(words: [u64; 2]) -> $int {
-                $from(words)
-            }
+        #[inline]
+        fn with_chunk(self, depth: u32, chunk: u32) -> $int {
+            self.prefix(depth) | ((chunk as $int) << (<$int>::BITS - STRIDE)).wrapping_shr(depth)
         }
     };
 }
 
-bits!(u64, |v: u64| [v, 0], |w: [u64; 2]| w[0]);
-bits!(u128, |v: u128| [(v >> 64) as u64, v as u64], |w: [u64; 2]| (w[0] as u128) << 64 | w[1] as u128);
+impl Bits for u64 {
+    bits!(u64);
 
-/// The depth of the branch that holds a prefix of `len` bits (not zero): branches stand at
-/// multiples of [`STRIDE`] and hold the lengths from one to six bits below them.
+    #[inline]
+    fn step(self, depth: u32) -> u32 {
+        self.chunk(depth)
+    }
+
+    #[inline]
+    fn high(self) -> u64 {
+        self
+    }
+
+    #[inline]
+    fn before(self, depth: u32) -> u64 {
+        (self >> 1).wrapping_shr(63u32.wrapping_sub(depth))
+    }
+
+    fn with_before(self, depth: u32, before: u64) -> u64 {
+        Self::from_first(depth, before)
+    }
+}
+
+impl Bits for u128 {
+    bits!(u128);
+
+    // Words in place of shifts of 128 bits, which are slow. A table has most of its nodes on one
+    // side.
+    #[inline]
+    fn step(self, depth: u32) -> u32 {
+        let (high, low) = ((self >> 64) as u64, self as u64);
+        let word = if depth < CHECKPOINT {
+            high
+        } else if depth == CHECKPOINT {
+            low & 3 << 62 | high & 15
+        } else {
+            low
+        };
+        word.rotate_left(depth.wrapping_add(STRIDE)) as u32 & 63
+    }
+
+    #[inline]
+    fn high(self) -> u64 {
+        (self >> 64) as u64
+    }
+
+    #[inline]
+    fn before(self, depth: u32) -> u64 {
+        let word = if depth > CHECKPOINT { self as u64 } else { self.high() };
+        (word >> 1).wrapping_shr(63u32.wrapping_sub(depth))
+    }
+
+    fn with_before(self, depth: u32, before: u64) -> u128 {
+        if depth > CHECKPOINT {
+            self.prefix(64) | (before as u128) << (128 - depth)
+        } else {
+            Self::from_first(depth, before)
+        }
+    }
+}
+
+/// The depth of the node that holds a prefix of `len` bits (not zero): nodes stand at multiples of
+/// [`STRIDE`] and hold the lengths from one to six bits below them.
 #[inline]
 pub(super) const fn home(len: u32) -> u32 {
     len.wrapping_sub(1) / STRIDE * STRIDE

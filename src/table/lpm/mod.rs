@@ -1,19 +1,21 @@
 //! Longest-prefix match for IPv4 and IPv6: many tables over one arena.
 //!
-//! The structure is a tree bitmap (Eatherton, Varghese and Dittia, 2004) with a stride of 6 bits:
-//! a branch is 32 bytes, three bitmaps and the place of its block, where children and next hops
-//! are found by counting bits. Chains of branches with one child are skipped, and a route that is
-//! alone below its branch is one cell, so that few and scattered routes stay small. Next hops are
-//! not pushed down: a change touches the branch that holds the route, and at most the two above.
+//! The structure is a trie of nodes with a stride of 6 bits and one line of memory each. A node knows
+//! for each of its 64 chunks which next hop holds: chunks in a row with the same one are a *run*, kept as
+//! one bit and one value, so that counting bits finds the next hop, as it does in a poptrie (Asai and
+//! Ohara, 2015). Which routes those came from is kept aside, for changes. Next hops are pushed down
+//! within a node only: a change touches the node that holds the route, and at most the two above.
+//! Nodes with one child and no route are skipped.
 //!
 //! # Bounds
 //!
-//! - A lookup passes at most one branch for every 6 bits of the address (6 for IPv4, 22 for IPv6),
-//!   with a skip before each, and one leaf. It reads one or two cache lines for each, and one for
-//!   the next hop.
+//! - A lookup passes at most one node for every 6 bits of the address (6 for IPv4, 22 for IPv6). It
+//!   reads one cache line for each, and one for the next hop.
 //! - A change does the same, rewrites one block of at most 4 KiB, and moves at most 8 KiB of other
 //!   blocks to keep free memory in one piece. Nothing is ever built anew.
-//! - A table with an index ([`Lpm::reserve_index`]) needs one read in place of the first branches.
+//! - A table with an index ([`Lpm::reserve_index`]) needs one read in place of the first nodes; a
+//!   change of a route of n bits, up to the index's, then writes 2^(bits - n) entries of it.
+//! - A table with answers ([`Lpm::reserve_direct`]) needs one read for most addresses.
 //! - Memory is the arena's, forever. How much the routes take depends on the routes alone, not on
 //!   the order or the history in which they came: [`cells_for`] is enough for any, and
 //!   [`cells_typical`] for tables like the Internet's or a cluster's.
@@ -37,19 +39,22 @@
 //! ```
 
 mod arena;
+mod batch;
 mod cell;
 mod find;
+mod index;
 mod iter;
 mod key;
+mod tail;
 mod update;
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::net::Ipv4Addr;
 
 use self::arena::{Arena, Free};
-use self::cell::{Cell, MAX_CELLS, Slot};
-use self::key::Bits as _;
-use self::update::Start;
+use self::cell::{MAX_CELLS, NONE, Raw, Slot};
+use self::key::Bits;
 use crate::addr::NextHop;
 use crate::error::CapacityError;
 use crate::table::Store;
@@ -57,19 +62,16 @@ use crate::table::Store;
 pub use self::iter::Routes;
 pub use self::key::LpmKey;
 
-/// No next hop, where a packed one may stand.
-const NO_HOP: u32 = u32::MAX;
-
 /// A cell of the arena that route tables of one family share: 32 bytes, opaque.
 #[repr(C, align(32))]
 pub struct LpmNode<K> {
-    words: Cell,
+    raw: Raw,
     key: PhantomData<K>,
 }
 
 impl<K> LpmNode<K> {
     /// What a new table's memory is filled with; any content does.
-    pub const EMPTY: LpmNode<K> = LpmNode { words: [0; 4], key: PhantomData };
+    pub const EMPTY: LpmNode<K> = LpmNode { raw: Raw::EMPTY, key: PhantomData };
 }
 
 impl<K> Clone for LpmNode<K> {
@@ -93,30 +95,77 @@ impl<K> fmt::Debug for LpmNode<K> {
     }
 }
 
-/// The root of one table: 48 bytes, opaque.
+/// The root of one table: 64 bytes, opaque.
 #[derive(Clone, Copy)]
 pub struct LpmRoot {
-    cell: Cell,
+    cell: Raw,
+    /// The first bits, to the depth of the index, of the addresses behind its first entry.
+    base: u64,
     default: u32,
     len: u32,
-    /// The first entry of the index, if it has one: see [`Lpm::reserve_index`].
+    /// The first entry of the index, in 32-bit units from the arena's start.
     index: u32,
-    index_bits: u32,
+    /// How many entries the index has.
+    entries: u32,
+    /// The number, and one, of the first cell of the table of answers; none if zero.
+    direct: u32,
+    /// The depth of the nodes behind the index.
+    depth: u8,
 }
 
 impl LpmRoot {
     /// A table without routes.
-    pub const EMPTY: LpmRoot = LpmRoot { cell: [0; 4], default: NO_HOP, len: 0, index: 0, index_bits: 0 };
+    pub const EMPTY: LpmRoot = LpmRoot {
+        cell: Raw::EMPTY,
+        base: 0,
+        default: NONE,
+        len: 0,
+        index: 0,
+        entries: 0,
+        direct: 0,
+        depth: 0,
+    };
 
-    #[inline]
     fn default_route(&self) -> Option<u32> {
-        if self.default == NO_HOP { None } else { Some(self.default) }
+        if self.default == NONE { None } else { Some(self.default) }
     }
 
-    /// Whether routes of this length are found by the index.
+    /// The depth of the nodes behind the index.
     #[inline]
-    fn is_indexed(&self, len: u32) -> bool {
-        self.index_bits != 0 && len > self.index_bits
+    fn depth(&self) -> u32 {
+        self.depth as u32
+    }
+
+    /// Whether a route of `len` bits of `key` is behind the index.
+    fn is_indexed<B: Bits>(&self, key: B, len: u32) -> bool {
+        len > self.depth() && self.entry(key).is_some()
+    }
+
+    /// The place of the entry for an address, if it is behind the index.
+    #[inline]
+    fn entry<B: Bits>(&self, key: B) -> Option<u32> {
+        let first = key.high().wrapping_shr(64u32.wrapping_sub(self.depth()));
+        let at = first.wrapping_sub(self.base);
+        if at < self.entries as u64 { Some(self.index.wrapping_add(at as u32)) } else { None }
+    }
+
+    /// The first bits, to the depth of the index, of the addresses behind the entry at `at`.
+    fn first(&self, at: u32) -> u64 {
+        self.base + (at - self.index) as u64
+    }
+
+    /// The entries that a route of `len` bits (not zero) of `key` is behind or holds: the place of
+    /// the first, and how many.
+    fn entries<B: Bits>(&self, key: B, len: u32) -> Option<(u32, u32)> {
+        if self.entries == 0 {
+            return None;
+        }
+        let count = 1u64 << self.depth().saturating_sub(len);
+        let first = key.prefix(len).high() >> (64 - self.depth());
+        let start = first.max(self.base);
+        let end = (first + count).min(self.base + self.entries as u64);
+        let count = end.checked_sub(start).filter(|count| *count != 0)?;
+        Some((self.index + (start - self.base) as u32, count as u32))
     }
 }
 
@@ -132,32 +181,39 @@ impl fmt::Debug for LpmRoot {
     }
 }
 
-/// How many cells hold any `prefixes` routes of either family, in however many tables.
+/// How many cells hold any `prefixes` routes of either family, in however many tables without an
+/// index.
 ///
-/// A route costs at most three cells: its own, its share of a branch, and a skip before that. The
-/// rest is room for one block to grow. [`LpmNode`]s of 32 bytes, so 96 bytes a route.
+/// A route costs at most four cells: its node and its block, its share of a node above, and of one
+/// at a depth of 60 bits. The rest is room for one block to grow. [`LpmNode`]s of 32 bytes, so 128
+/// bytes a route.
 pub const fn cells_for(prefixes: usize) -> usize {
     let growing = if prefixes < 32 { 2 * prefixes } else { 64 };
-    prefixes.saturating_mul(3).saturating_add(growing)
+    prefixes.saturating_mul(4).saturating_add(growing)
 }
 
-/// How many cells hold `prefixes` routes to VTEPs in tables like the Internet's or a cluster's,
-/// where many prefixes are neighbours. For routes that are not, [`cells_for`].
+/// How many cells hold `prefixes` routes to VTEPs in large tables like the Internet's that have an
+/// index, where many prefixes are neighbours: 8 bytes for each IPv4 route, 32 for each IPv6 one. The
+/// index comes on top. For other routes, [`cells_for`].
 ///
-/// Measured on a BGP table: 6.5 bytes a route for 901,899 IPv4 routes, 19.5 for 160,147 IPv6 ones.
-/// A next hop that is not a VTEP makes those in the same 6 bits of address take two bytes more.
+/// Measured on a BGP table: 7.9 bytes for each of 901,899 IPv4 routes (8.8 without an index), 27 for
+/// each of 160,147 IPv6 ones. A next hop that does not fit in 16 bits, so a port, makes those in the
+/// same 6 bits of address take two bytes more.
 pub const fn cells_typical<K: LpmKey>(prefixes: usize) -> usize {
-    let cells = if K::MAX_LEN == 32 { prefixes / 4 } else { prefixes.saturating_mul(2) / 3 };
+    let cells = if K::MAX_LEN == 32 { prefixes / 4 } else { prefixes };
     cells.saturating_add(128)
 }
 
-/// How many cells an index of `bits` (12, 18 or 24) bits takes: see [`Lpm::reserve_index`].
+/// How many cells an index of `bits` (12 to 24) bits takes: see [`Lpm::reserve_index`].
 pub const fn cells_for_index(bits: u8) -> usize {
     match 4usize.checked_shl(bits as u32) {
-        Some(bytes) => bytes / core::mem::size_of::<Cell>(),
+        Some(bytes) => bytes / core::mem::size_of::<Raw>(),
         None => usize::MAX,
     }
 }
+
+/// How many cells a table of answers takes: see [`Lpm::reserve_direct`].
+pub const DIRECT_CELLS: usize = cells_for_index(18) + (index::ANSWERS / 16) as usize;
 
 /// A change that a route table refused; the table is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +248,7 @@ impl fmt::Display for LpmError {
             LpmError::Index { table, bits } => {
                 write!(
                     f,
-                    "no index of {bits} bits for route table {table}; it takes 12, 18 or 24, and no routes"
+                    "no index of {bits} bits for route table {table}: it takes 12 to 24 that end at a multiple of 6, and no routes"
                 )
             }
         }
@@ -203,7 +259,7 @@ impl core::error::Error for LpmError {}
 
 /// Route tables of one family: numbered 0, 1, ..., one for each root lent, in one arena.
 ///
-/// `K` is [`Ipv4Addr`](core::net::Ipv4Addr) or [`Ipv6Addr`](core::net::Ipv6Addr).
+/// `K` is [`Ipv4Addr`] or [`Ipv6Addr`](core::net::Ipv6Addr).
 #[derive(Debug)]
 pub struct Lpm<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> {
     nodes: N,
@@ -215,7 +271,7 @@ pub struct Lpm<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> {
 impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
     /// Empty tables over this memory, whatever is in it: as many tables as roots.
     ///
-    /// No roots are no tables. Without nodes each table holds a default route and one other.
+    /// No roots are no tables. Without nodes each table holds a default route only.
     ///
     /// # Errors
     ///
@@ -257,17 +313,20 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
             root.default = hop;
             old
         } else {
-            let (key, len) = (addr.to_key(), len as u32);
-            let (mut arena, start) = self.arena(table, key, len);
+            let (key, len, root) = (addr.to_key(), len as u32, *root);
+            let mut arena = self.arena();
+            let start = arena.start(&root, table, key, len);
             let old = arena.insert(start, key, len, hop);
-            old.map_err(|update::Full| LpmError::Full)?
+            let old = old.map_err(|update::Full| LpmError::Full)?;
+            arena.tell(&root, start, key, len, Some(hop));
+            old
         };
         if old.is_none()
             && let Some(root) = self.roots.as_mut_slice().get_mut(table as usize)
         {
             root.len += 1;
         }
-        Ok(old.map(cell::unpack))
+        Ok(old.and_then(cell::unpack))
     }
 
     /// Takes out the route `addr/len`, exactly; gives its next hop. Never needs room.
@@ -278,39 +337,33 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
         }
         let old = if len == 0 {
             let old = root.default_route();
-            root.default = NO_HOP;
+            root.default = NONE;
             old
         } else {
-            let (key, len) = (addr.to_key(), len as u32);
-            let (mut arena, start) = self.arena(table, key, len);
-            arena.remove(start, key, len)
+            let (key, len, root) = (addr.to_key(), len as u32, *root);
+            let mut arena = self.arena();
+            let start = arena.start(&root, table, key, len);
+            let old = arena.remove(start, key, len);
+            if old.is_some() {
+                arena.tell(&root, start, key, len, None);
+            }
+            old
         }?;
         if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
             root.len -= 1;
         }
-        Some(cell::unpack(old))
+        cell::unpack(old)
     }
 
-    /// The arena, and where the trie begins that routes of `len` bits of `key` are in.
-    fn arena(&mut self, table: u32, key: K::Bits, len: u32) -> (Arena<'_, K>, Start) {
-        let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
-        let root = roots.get(table as usize).copied().unwrap_or_default();
-        let arena = Arena::new(nodes, roots, &mut self.free);
-        let start = if root.is_indexed(len) {
-            let slot = arena.entry_slot(root.index, key.top(root.index_bits));
-            Start { slot, depth: root.index_bits }
-        } else {
-            Start { slot: Slot::root(table), depth: 0 }
-        };
-        (arena, start)
+    fn arena(&mut self) -> Arena<'_, K> {
+        Arena::new(self.nodes.as_mut_slice(), self.roots.as_mut_slice(), &mut self.free)
     }
 
     /// Gives an empty table an index: one read for the first `bits` bits of an address, in place
     /// of a walk. It makes large tables faster, and small ones larger.
     ///
     /// `bits` is 12, 18 or 24; the index takes 4 bytes times 2^bits (16 KiB, 1 MiB, 64 MiB) of the
-    /// nodes' memory, for good. Routes of `bits` bits or less are kept apart from it, and are
-    /// searched where the index finds nothing.
+    /// nodes' memory, for good. A route of n bits, up to those, is in 2^(bits - n) of its entries.
     ///
     /// # Errors
     ///
@@ -318,15 +371,30 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
     /// routes or an index already; [`LpmError::Full`] where the memory is not free or was used
     /// before: reserve early.
     pub fn reserve_index(&mut self, table: u32, bits: u8) -> Result<(), LpmError> {
-        let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
-        let root = roots.get(table as usize).ok_or(LpmError::NoTable(table))?;
-        if !matches!(bits, 12 | 18 | 24) || root.len != 0 || root.index_bits != 0 {
+        self.reserve_index_under(table, K::from_key(K::Bits::ZERO), 0, bits)
+    }
+
+    /// As [`reserve_index`](Lpm::reserve_index), for the addresses below one prefix only: the index
+    /// is for the `bits` (12 to 24) bits behind the prefix's `len`. Both together are a multiple of 6, at
+    /// most 30 for IPv4 and 60 for IPv6.
+    ///
+    /// For a cluster's address range, or 2000::/3 with 15 or 21 bits for the Internet's.
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve_index`](Lpm::reserve_index).
+    pub fn reserve_index_under(&mut self, table: u32, addr: K, len: u8, bits: u8) -> Result<(), LpmError> {
+        let root = self.roots.as_mut_slice().get(table as usize).ok_or(LpmError::NoTable(table))?;
+        let depth = len.saturating_add(bits);
+        let fits = matches!(bits, 12..=24) && depth.is_multiple_of(6) && depth <= K::MAX_DEPTH;
+        if !fits || root.len != 0 || root.entries != 0 {
             return Err(LpmError::Index { table, bits });
         }
-        let mut arena = Arena::new(nodes, roots, &mut self.free);
-        let index = arena.take_index(bits as u32).ok_or(LpmError::Full)?;
+        let index = self.arena().take_index(bits as u32).ok_or(LpmError::Full)?;
         if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
-            (root.index, root.index_bits) = (index, bits as u32);
+            let first = addr.to_key().prefix(len as u32).high() >> (64 - depth);
+            (root.base, root.depth) = (first, depth);
+            (root.index, root.entries) = (index, 1 << bits);
         }
         Ok(())
     }
@@ -337,21 +405,31 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
         if len > K::MAX_LEN {
             return None;
         }
-        find::get(self.nodes.as_slice(), root, addr, len as u32).map(cell::unpack)
+        find::get(self.nodes.as_slice(), root, addr, len as u32).and_then(cell::unpack)
     }
 
     /// The next hop of the longest route that holds `addr`.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, table: u32, addr: K) -> Option<NextHop> {
         let root = self.roots.as_slice().get(table as usize)?;
-        find::lookup(self.nodes.as_slice(), root, addr).map(cell::unpack)
+        find::lookup(self.nodes.as_slice(), root, addr)
+    }
+
+    /// As [`lookup`](Lpm::lookup) for each address of `addrs`, into `out`: as many as the shorter of
+    /// both has.
+    ///
+    /// The walks go on side by side, so that none waits for another's memory: best in batches of 32.
+    #[inline]
+    pub fn lookup_batch(&self, table: u32, addrs: &[K], out: &mut [Option<NextHop>]) {
+        let root = self.roots.as_slice().get(table as usize).unwrap_or(&LpmRoot::EMPTY);
+        batch::lookup(self.nodes.as_slice(), root, addrs, out);
     }
 
     /// The longest route that holds `addr`: network address, length and next hop.
     pub fn lookup_prefix(&self, table: u32, addr: K) -> Option<(K, u8, NextHop)> {
         let root = self.roots.as_slice().get(table as usize)?;
         let (len, hop) = find::lookup_prefix(self.nodes.as_slice(), root, addr)?;
-        Some((K::from_key(addr.to_key().prefix(len)), len as u8, cell::unpack(hop)))
+        Some((K::from_key(addr.to_key().prefix(len)), len as u8, cell::unpack(hop)?))
     }
 
     /// The routes of a table, in order of their addresses, covering ones first.
@@ -365,18 +443,19 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
     /// The work grows with the number of routes, and with the size of the index if there is one.
     /// The index stays.
     pub fn clear(&mut self, table: u32) -> usize {
-        let (nodes, roots) = (self.nodes.as_mut_slice(), self.roots.as_mut_slice());
-        let Some(root) = roots.get_mut(table as usize) else { return 0 };
-        let old = *root;
-        (root.default, root.len) = (NO_HOP, 0);
-        let mut arena = Arena::new(nodes, roots, &mut self.free);
+        let len;
+        let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) else { return 0 };
+        (root.default, root.len, len) = (NONE, 0, root.len);
+        let root = *root;
+        let mut arena = self.arena();
         arena.clear(Slot::root(table));
-        if old.index_bits != 0 {
-            for top in 0..1 << old.index_bits {
-                arena.clear(arena.entry_slot(old.index, top));
+        for at in root.index..root.index + root.entries {
+            if arena::entry(arena.cells(), at) != arena::NO_FALLBACK {
+                arena.clear(arena.entry_slot(at));
+                arena.answer(&root, at, 0, 64);
             }
         }
-        old.len as usize
+        len as usize
     }
 
     /// How many routes a table has; none if there is no such table.
@@ -402,6 +481,31 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
     /// How many of those bytes are free. All of them can be used: free memory is not scattered.
     pub fn free_bytes(&self) -> usize {
         self.free.words as usize * 8
+    }
+}
+
+impl<N: Store<LpmNode<Ipv4Addr>>, R: Store<LpmRoot>> Lpm<Ipv4Addr, N, R> {
+    /// Gives an empty table an index of 18 bits, and a table of answers for 24: 33 MiB of the nodes'
+    /// memory, for good, [`DIRECT_CELLS`] of them.
+    ///
+    /// A lookup then reads one place, unless routes of more than 24 bits are there, or the next hop
+    /// is a port: then it goes on with the index. A change of a route of n bits, up to 24, writes
+    /// 2^(24 - n) answers of 2 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve_index`](Lpm::reserve_index).
+    pub fn reserve_direct(&mut self, table: u32) -> Result<(), LpmError> {
+        let bytes = self.free_bytes();
+        if bytes < DIRECT_CELLS * core::mem::size_of::<Raw>() {
+            return Err(LpmError::Full);
+        }
+        self.reserve_index(table, 18)?;
+        let words = self.arena().take_region(index::ANSWERS / 4, u64::MAX).ok_or(LpmError::Full)?;
+        if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
+            root.direct = words / cell::CELL_WORDS + 1;
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::cell::{BRANCH, CELL_WORDS, LEAF, SKIP, Shape};
+use super::cell::{CELL_ORDER, CELL_WORDS, In};
+use super::key::CHECKPOINT;
 use super::*;
 use crate::addr::{PortId, VtepId};
 
@@ -17,71 +18,74 @@ fn v(id: u16) -> NextHop {
 }
 
 /// Walks everything: every block knows its owner and its order, the trie has its one form, blocks
-/// and free memory do not overlap and are the whole arena.
+/// and free memory do not overlap and are the whole arena, and what depends on the routes is right.
 fn check<K: LpmKey>(lpm: &mut Heap<K>) {
     let mut owned = vec![false; lpm.nodes.len() * CELL_WORDS as usize];
     let mut used = 0;
     for table in 0..lpm.roots.len() as u32 {
         let root = lpm.roots[table as usize];
-        let mut routes = (root.default != NO_HOP) as u32;
-        let arena = Arena::new(&mut lpm.nodes, &mut lpm.roots, &mut lpm.free);
-        let mut todo = vec![(Slot::root(table), 0u32)];
-        if root.index_bits != 0 {
-            for top in 0..1 << root.index_bits {
-                let slot = arena.entry_slot(root.index, top);
-                let cell = arena.get(slot);
-                if cell::kind(&cell) != 0 {
-                    let block = cell::block(&cell);
-                    assert_eq!(cell::owner(arena.word(block)), slot);
-                    assert_eq!(cell::order(arena.word(block)), Shape::ONE_CELL.order());
-                    owned[block as usize..][..4].fill(true);
-                    used += 4;
-                    todo.push((Slot::cell(block / CELL_WORDS), root.index_bits));
-                }
+        let mut routes = (root.default != NONE) as u32;
+        let arena = lpm.arena();
+        let mut todo = vec![(Slot::root(table), 0u32, false)];
+        for at in root.index..root.index + root.entries {
+            let slot = arena.entry_slot(at);
+            assert_eq!(arena.entry_at(slot), at);
+            if cell::kind(&arena.get(slot)) != cell::EMPTY {
+                todo.push((slot, root.depth(), false));
             }
-            used += (1 << root.index_bits) / 2;
         }
-        while let Some((slot, depth)) = todo.pop() {
+        used += root.entries / 2;
+        while let Some((slot, depth, behind_entry)) = todo.pop() {
             let cell = arena.get(slot);
-            let shape = Shape::of(&cell);
-            match cell::kind(&cell) {
-                LEAF => {
-                    routes += 1;
-                    continue;
-                }
-                BRANCH => {
-                    assert!(shape.children + shape.results >= 2, "a branch of one entry");
-                    routes += shape.results;
-                }
-                SKIP => assert!(cell::skip_depth(&cell) > depth),
-                _ => {
-                    assert!(slot.place() == cell::In::Roots);
-                    continue;
-                }
+            let kind = cell::kind(&cell);
+            if kind == cell::EMPTY {
+                assert_eq!(slot.place(), In::Roots);
+                continue;
+            }
+            let (children, mut order, linked) = (cell::children(&cell), CELL_ORDER, kind == cell::LINK);
+            assert_eq!(linked, slot.place() == In::Index);
+            if !linked {
+                let tail = arena.tail(&cell);
+                let count = tail.routes.full.count_ones() + tail.routes.inner.count_ones();
+                routes += count;
+                order = tail.order(children);
+                let at = cell::depth(cell[0]);
+                assert!(at >= depth && (at <= CHECKPOINT || depth >= CHECKPOINT), "{depth} to {at}");
+                assert!(!behind_entry || at == depth);
+                let stands = behind_entry || at == CHECKPOINT;
+                assert!(count > 0 || children > !stands as u32, "a node that need not be");
             }
             let block = cell::block(&cell);
             let first = arena.word(block);
             assert_eq!(cell::owner(first), slot);
-            assert_eq!(cell::order(first), shape.order());
-            assert_eq!(block % shape.words(), 0);
-            used += shape.words();
-            for word in block..block + shape.words() {
+            assert_eq!(cell::order(first), order);
+            assert_eq!(block % (1 << order), 0);
+            used += 1 << order;
+            for word in block..block + (1 << order) {
                 assert!(!core::mem::replace(&mut owned[word as usize], true), "overlap at {word}");
             }
-            for rank in 0..shape.children {
-                let child = Slot::cell(block / CELL_WORDS + rank);
-                if cell::kind(&cell) == SKIP {
-                    assert_eq!(cell::kind(&arena.get(child)), BRANCH);
-                    todo.push((child, cell::skip_depth(&cell)));
-                } else {
-                    assert_ne!(cell::kind(&arena.get(child)), 0);
-                    todo.push((child, depth + 6));
-                }
+            let below = if linked { depth } else { cell::depth(cell[0]) + 6 };
+            for rank in 0..children {
+                let child = Arena::<K>::child(&cell, rank);
+                assert!(cell::is_node(&arena.get(child)));
+                todo.push((child, below, linked));
             }
         }
         assert_eq!(routes, root.len);
     }
     assert_eq!(used + lpm.free.words, owned.len() as u32);
+}
+
+/// Every entry of an index falls back to the longest of the routes that are not behind it.
+fn fallbacks<K: LpmKey>(lpm: &mut Heap<K>) {
+    for root in lpm.roots.clone() {
+        for at in root.index..root.index + root.entries {
+            let key = K::Bits::from_first(root.depth(), root.first(at));
+            let longest = find::longest(&lpm.nodes, find::rooted(&root), key, root.depth());
+            let (len, hop) = longest.unwrap_or((0, NONE));
+            assert_eq!(lpm.arena().fallback(at), arena::fallback(hop, len));
+        }
+    }
 }
 
 #[test]
@@ -236,16 +240,13 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn without_nodes_a_table_holds_a_default_route_and_another() {
+fn without_nodes_a_table_holds_a_default_route() {
     let mut lpm = heap::<Ipv4Addr>(0, 1);
     let addr = Ipv4Addr::LOCALHOST;
     assert_eq!(lpm.insert(0, addr, 0, v(1)), Ok(None));
-    assert_eq!(lpm.insert(0, addr, 32, v(2)), Ok(None));
-    assert_eq!(lpm.insert(0, addr, 31, v(3)), Err(LpmError::Full));
-    assert_eq!(lpm.insert(0, addr, 32, v(4)), Ok(Some(v(2))));
-    assert_eq!(lpm.lookup_prefix(0, addr), Some((addr, 32, v(4))));
-    assert_eq!(lpm.lookup_prefix(0, Ipv4Addr::BROADCAST), Some((Ipv4Addr::UNSPECIFIED, 0, v(1))));
-    assert_eq!(lpm.clear(0), 2);
+    assert_eq!(lpm.insert(0, addr, 32, v(2)), Err(LpmError::Full));
+    assert_eq!(lpm.lookup_prefix(0, addr), Some((Ipv4Addr::UNSPECIFIED, 0, v(1))));
+    assert_eq!(lpm.clear(0), 1);
 }
 
 #[test]
@@ -280,6 +281,16 @@ fn an_index_is_for_an_empty_table_and_fresh_memory() {
     assert_eq!((lpm.clear(0), lpm.iter(0).count()), (4, 0));
     assert_eq!(lpm.reserve_index(0, 12), refused(0, 12), "the index stays");
     check(&mut lpm);
+}
+
+#[test]
+fn an_entry_with_nothing_behind_it_has_nothing_to_take_out() {
+    let mut lpm = heap::<Ipv4Addr>(cells_for_index(12) + 128, 1);
+    lpm.reserve_index(0, 12).unwrap();
+    let (there, not) = (Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(20, 0, 0, 0));
+    lpm.insert(0, there, 13, v(1)).unwrap();
+    assert_eq!((lpm.get(0, not, 13), lpm.remove(0, not, 13)), (None, None));
+    assert_eq!(lpm.remove(0, there, 13), Some(v(1)));
 }
 
 /// Address bits from few values, so that prefixes nest, meet and part at every depth.
@@ -353,9 +364,11 @@ fn run<K: LpmKey>(cells: usize, ops: &[Op], make: impl Fn(u128) -> K) {
         }
         check(&mut lpm);
     }
+    fallbacks(&mut lpm);
     for t in 0..3 {
         lpm.clear(t);
     }
+    fallbacks(&mut lpm);
     assert_eq!(lpm.free_bytes(), start);
     check(&mut lpm);
 }

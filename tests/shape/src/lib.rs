@@ -78,6 +78,12 @@ hot! {
     fn hot_lpm_v6(t: &Tables<Heap>, table: u32, addr: Ipv6Addr) -> Option<NextHop> {
         t.routes_v6().lookup(table, addr)
     }
+    fn hot_lpm_v4_batch(t: &Tables<Heap>, table: u32, addrs: &[Ipv4Addr], out: &mut [Option<NextHop>]) -> () {
+        t.routes_v4().lookup_batch(table, addrs, out)
+    }
+    fn hot_lpm_v6_batch(t: &Tables<Heap>, table: u32, addrs: &[Ipv6Addr], out: &mut [Option<NextHop>]) -> () {
+        t.routes_v6().lookup_batch(table, addrs, out)
+    }
     fn hot_vxlan_parse(bytes: &[u8], policy: &VxlanPolicy) -> Result<VxlanHeader, ParseError> {
         VxlanHeader::parse(bytes, policy)
     }

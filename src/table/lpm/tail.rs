@@ -1,0 +1,328 @@
+//! What a node's block holds behind the children, taken out to be changed.
+
+use core::ops::Range;
+
+use super::arena::Arena;
+use super::cell::{self, CELL_WORDS, Cell, NONE, Place, Routes};
+use super::{LpmNode, find};
+
+/// The most values of one node: 64 runs and 62 hidden routes.
+const MAX_VALUES: usize = 126;
+/// The spare halves before the first value.
+const LEAD: usize = 2;
+
+/// The routes of a node: which there are, and their next hops.
+///
+/// The runs follow from the routes alone, not from their next hops, so that to take a route out
+/// never makes more of them.
+pub(super) struct Tail {
+    pub(super) routes: Routes,
+    pub(super) runs: u64,
+    /// The values of the runs, then those of the hidden routes, from [`LEAD`] on: the lower halves,
+    /// and, if it is wide, the upper.
+    low: [u16; LEAD + MAX_VALUES],
+    rest: [u16; LEAD + MAX_VALUES],
+    len: usize,
+    wide: bool,
+}
+
+impl Tail {
+    pub(super) const fn new() -> Tail {
+        Tail {
+            routes: Routes { full: 0, inner: 0 },
+            runs: 0,
+            low: [0; LEAD + MAX_VALUES],
+            rest: [0; LEAD + MAX_VALUES],
+            len: 0,
+            wide: false,
+        }
+    }
+
+    /// The order of the block for these routes and so many children.
+    pub(super) fn order(&self, children: u32) -> u32 {
+        cell::order_for(children, self.len as u32, self.wide, !self.routes.is_empty())
+    }
+
+    /// `cell` with the runs and the width of these values.
+    pub(super) fn mark(&self, mut cell: Cell) -> Cell {
+        cell[2] = self.runs;
+        cell::with_wide(cell, self.wide)
+    }
+
+    fn get(&self, i: usize) -> u32 {
+        let half = |halves: &[u16]| halves.get(LEAD + i).map_or(0, |v| *v as u32);
+        half(&self.low) | if self.wide { half(&self.rest) << 16 } else { 0 }
+    }
+
+    fn set(&mut self, i: usize, value: u32) {
+        if cell::has_rest(value) && !self.wide {
+            self.wide = true;
+            self.rest.fill(0);
+        }
+        if let Some(v) = self.low.get_mut(LEAD + i) {
+            *v = value as u16;
+        }
+        if self.wide
+            && let Some(v) = self.rest.get_mut(LEAD + i)
+        {
+            *v = (value >> 16) as u16;
+        }
+    }
+
+    fn insert(&mut self, i: usize, value: u32) {
+        if i <= self.len && self.len < MAX_VALUES {
+            self.low.copy_within(LEAD + i..LEAD + self.len, LEAD + i + 1);
+            if self.wide {
+                self.rest.copy_within(LEAD + i..LEAD + self.len, LEAD + i + 1);
+            }
+            self.len += 1;
+            self.set(i, value);
+        }
+    }
+
+    fn remove(&mut self, i: usize) -> u32 {
+        let value = self.get(i);
+        if i < self.len {
+            self.low.copy_within(LEAD + i + 1..LEAD + self.len, LEAD + i);
+            if self.wide {
+                self.rest.copy_within(LEAD + i + 1..LEAD + self.len, LEAD + i);
+            }
+            self.len -= 1;
+        }
+        value
+    }
+
+    /// Is wide no more if no value needs it.
+    fn narrow(&mut self) {
+        let values = self.low.get(LEAD..LEAD + self.len).unwrap_or(&[]);
+        if self.wide && !values.iter().any(|v| cell::has_rest(*v as u32)) {
+            self.wide = false;
+        }
+    }
+
+    /// For the values of the runs and for those of the hidden routes: their halves here, and where
+    /// both are in a wide node's block.
+    fn rearrange(&mut self, mut each: impl FnMut(&mut [u16], &mut [u16], Range<usize>) -> Option<()>) {
+        let (shown, end) = (LEAD + self.shown(), LEAD + self.len);
+        for here in [LEAD..shown, shown..end] {
+            let block = LEAD + 2 * (here.start - LEAD)..LEAD + 2 * (here.end - LEAD);
+            if let (Some(low), Some(rest)) = (self.low.get_mut(here.clone()), self.rest.get_mut(here)) {
+                each(low, rest, block);
+            }
+        }
+    }
+
+    /// How many values the runs have.
+    fn shown(&self) -> usize {
+        self.runs.count_ones() as usize
+    }
+
+    /// How many runs begin before `chunk`.
+    fn before(&self, chunk: u32) -> usize {
+        cell::rank(self.runs, chunk) as usize
+    }
+
+    /// The value for `chunk`.
+    fn at(&self, chunk: u32) -> u32 {
+        let runs = self.before(chunk) + cell::bit(self.runs, chunk) as usize;
+        runs.checked_sub(1).map_or(NONE, |i| self.get(i))
+    }
+
+    /// The place among the values of hidden route `at`, when `hidden` are.
+    fn hidden(&self, hidden: u64, at: u32) -> usize {
+        self.shown() + cell::rank(hidden, at) as usize
+    }
+
+    /// Adds or replaces a route; gives the next hop replaced.
+    pub(super) fn insert_route(&mut self, place: Place, hop: u32) -> Option<u32> {
+        let (routes, visible) = (self.routes, self.routes.visible(place));
+        let hidden = routes.hidden();
+        if routes.has(place) {
+            let old;
+            match place {
+                Place::Inner(at) if visible == 0 => {
+                    let i = self.hidden(hidden, at);
+                    old = self.get(i);
+                    self.set(i, hop);
+                }
+                _ => {
+                    old = self.at(visible.trailing_zeros());
+                    for (start, _) in Segments(visible) {
+                        self.set(self.before(start), hop);
+                    }
+                }
+            }
+            self.narrow();
+            return Some(old);
+        }
+        self.routes = routes.flip(place);
+        let above = (visible != 0).then(|| self.at(visible.trailing_zeros()));
+        for (start, end) in Segments(visible) {
+            let i = self.before(start);
+            if cell::bit(self.runs, start) {
+                self.set(i, hop);
+            } else {
+                self.insert(i, hop);
+                self.runs |= 1 << start;
+            }
+            if end < 64 && !cell::bit(self.runs, end) {
+                self.insert(i + 1, above.unwrap_or(NONE));
+                self.runs |= 1 << end;
+            }
+        }
+        // Either the new route is hidden, or it may hide the one above it.
+        let now_hidden = self.routes.hidden();
+        let new = now_hidden & !hidden;
+        if new != 0 {
+            let value = if visible == 0 { hop } else { above.unwrap_or(NONE) };
+            self.insert(self.hidden(now_hidden, new.trailing_zeros()), value);
+        }
+        None
+    }
+
+    /// Takes out a route that is there; gives its next hop.
+    pub(super) fn remove_route(&mut self, place: Place) -> u32 {
+        let (routes, visible) = (self.routes, self.routes.visible(place));
+        let hidden = routes.hidden();
+        self.routes = routes.flip(place);
+        if let (Place::Inner(at), 0) = (place, visible) {
+            let hop = self.remove(self.hidden(hidden, at));
+            self.narrow();
+            return hop;
+        }
+        let hop = self.at(visible.trailing_zeros());
+        let above = routes.above(place);
+        let value = match above {
+            Some(Place::Inner(at)) if cell::bit(hidden, at) => self.remove(self.hidden(hidden, at)),
+            Some(above) => self.at(routes.visible(above).trailing_zeros()),
+            None => NONE,
+        };
+        for (start, end) in Segments(visible) {
+            // A run goes on over a border where the same route is on both sides.
+            if end < 64 && self.routes.longest(end) == above {
+                self.remove(self.before(end));
+                self.runs &= !(1 << end);
+            }
+            let i = self.before(start);
+            if start.checked_sub(1).and_then(|left| self.routes.longest(left)) == above {
+                self.remove(i);
+                self.runs &= !(1 << start);
+            } else {
+                self.set(i, value);
+            }
+        }
+        self.narrow();
+        hop
+    }
+
+    /// The next hop of a route that is there.
+    pub(super) fn route(&self, place: Place) -> u32 {
+        let visible = self.routes.visible(place);
+        match place {
+            Place::Inner(at) if visible == 0 => self.get(self.hidden(self.routes.hidden(), at)),
+            _ => self.at(visible.trailing_zeros()),
+        }
+    }
+}
+
+/// The runs of set bits of a map: first bit, and the bit behind the last.
+struct Segments(u64);
+
+impl Iterator for Segments {
+    type Item = (u32, u32);
+
+    fn next(&mut self) -> Option<(u32, u32)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let start = self.0.trailing_zeros();
+        let end = start + (self.0 >> start).trailing_ones();
+        self.0 &= u64::MAX.checked_shl(end).unwrap_or(0);
+        Some((start, end))
+    }
+}
+
+/// The routes of a node.
+pub(super) fn routes<K>(cells: &[LpmNode<K>], node: &Cell) -> Routes {
+    if node[2] == 0 {
+        return Routes::default();
+    }
+    let block = cell::block(node);
+    let end = block + (1 << cell::order(find::word(cells, block)));
+    Routes { full: find::word(cells, end - 2), inner: find::word(cells, end - 1) }
+}
+
+/// Reads what the block of `node` holds behind the children.
+pub(super) fn load<K>(cells: &[LpmNode<K>], node: &Cell) -> Tail {
+    let mut tail = Tail::new();
+    tail.routes = routes(cells, node);
+    tail.runs = node[2];
+    tail.wide = cell::is_wide(node);
+    tail.len = tail.shown() + tail.routes.hidden().count_ones() as usize;
+    let first = cell::block(node) / CELL_WORDS + cell::children(node);
+    if tail.wide {
+        let mut halves = [0; 2 * (LEAD + MAX_VALUES)];
+        read(&mut halves, LEAD + 2 * tail.len, cells, first);
+        tail.rearrange(|low, rest, part| {
+            let half = part.len() / 2;
+            let (from_low, from_rest) = (part.start..part.start + half, part.start + half..part.end);
+            low.copy_from_slice(halves.get(from_low)?);
+            rest.copy_from_slice(halves.get(from_rest)?);
+            Some(())
+        });
+    } else {
+        let end = LEAD + tail.len;
+        read(&mut tail.low, end, cells, first);
+    }
+    tail
+}
+
+/// Reads the first `end` halves from cell `first` on, in whole cells.
+fn read<K>(halves: &mut [u16], end: usize, cells: &[LpmNode<K>], first: u32) {
+    let cells = cells.get(first as usize..).unwrap_or(&[]);
+    for (halves, cell) in halves.as_chunks_mut().0.iter_mut().zip(cells).take(end.div_ceil(16)) {
+        *halves = cell.raw.halves();
+    }
+}
+
+impl<K> Arena<'_, K> {
+    pub(super) fn tail(&self, node: &Cell) -> Tail {
+        load(self.cells(), node)
+    }
+
+    /// Writes what the block of `node`, of this order, holds behind the children.
+    pub(super) fn put_tail(&mut self, node: &Cell, order: u32, tail: &mut Tail) {
+        if tail.routes.is_empty() {
+            return;
+        }
+        let block = cell::block(node);
+        let first = block + cell::children(node) * CELL_WORDS;
+        // The spare halves stay: they may tell the block's owner.
+        let spare = self.word(first);
+        (tail.low[0], tail.low[1]) = (spare as u16, (spare >> 16) as u16);
+        if tail.wide {
+            let mut halves = [0; 2 * (LEAD + MAX_VALUES)];
+            (halves[0], halves[1]) = (tail.low[0], tail.low[1]);
+            tail.rearrange(|low, rest, part| {
+                let half = part.len() / 2;
+                let (to_low, to_rest) = (part.start..part.start + half, part.start + half..part.end);
+                halves.get_mut(to_low)?.copy_from_slice(low);
+                halves.get_mut(to_rest)?.copy_from_slice(rest);
+                Some(())
+            });
+            self.write(&halves, LEAD + 2 * tail.len, first / CELL_WORDS);
+        } else {
+            self.write(&tail.low, LEAD + tail.len, first / CELL_WORDS);
+        }
+        self.set_word(block + (1 << order) - 2, tail.routes.full);
+        self.set_word(block + (1 << order) - 1, tail.routes.inner);
+    }
+
+    /// Writes the first `end` halves from cell `first` on, in whole cells.
+    fn write(&mut self, halves: &[u16], end: usize, first: u32) {
+        let cells = self.cells_mut().get_mut(first as usize..).unwrap_or(&mut []);
+        for (halves, cell) in halves.as_chunks().0.iter().zip(cells).take(end.div_ceil(16)) {
+            cell.raw.set_halves(halves);
+        }
+    }
+}
