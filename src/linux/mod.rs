@@ -16,7 +16,7 @@ mod driver;
 mod error;
 mod link;
 mod netlink;
-mod offload;
+pub mod offload;
 mod poll;
 mod sys;
 mod tap;

@@ -1,5 +1,4 @@
-//! What the kernel must still do to a frame that is written to a TAP: finish its checksum, cut it
-//! into segments. Pure: bytes and an MTU in, a virtio-net header out.
+//! The header that a TAP puts before every frame, and what it asks of a frame that is written.
 //!
 //! A kernel VXLAN peer that shares the machine (its underlay is a veth pair, say) hands over inner
 //! frames as its stack had them: TCP and UDP checksums not yet finished (the field holds the folded
@@ -20,14 +19,16 @@ use crate::wire::ipv4::protocol;
 /// section 5.1.6), in the machine's byte order as the kernel's legacy layout wants them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VirtioNetHeader {
-    /// [`NEEDS_CSUM`](VirtioNetHeader::NEEDS_CSUM) or 0.
+    /// [`NEEDS_CSUM`](VirtioNetHeader::NEEDS_CSUM), [`DATA_VALID`](VirtioNetHeader::DATA_VALID) or 0.
     pub flags: u8,
-    /// [`GSO_NONE`](VirtioNetHeader::GSO_NONE), [`GSO_TCPV4`](VirtioNetHeader::GSO_TCPV4) or
-    /// [`GSO_TCPV6`](VirtioNetHeader::GSO_TCPV6).
+    /// [`GSO_NONE`](VirtioNetHeader::GSO_NONE), [`GSO_TCPV4`](VirtioNetHeader::GSO_TCPV4),
+    /// [`GSO_TCPV6`](VirtioNetHeader::GSO_TCPV6) or [`GSO_UDP_L4`](VirtioNetHeader::GSO_UDP_L4), and with TCP
+    /// perhaps the bit [`GSO_ECN`](VirtioNetHeader::GSO_ECN).
     pub gso_type: u8,
-    /// Octets of the Ethernet, IP and TCP headers together. 0 without segmentation.
+    /// Octets of the Ethernet, IP and TCP or UDP headers together; from the kernel no more than a
+    /// hint (it may be larger). 0 without segmentation.
     pub hdr_len: u16,
-    /// TCP payload octets per segment. 0 without segmentation.
+    /// Payload octets of every segment but the last. 0 without segmentation.
     pub gso_size: u16,
     /// Where checksumming starts: the offset of the transport header in the frame.
     pub csum_start: u16,
@@ -52,12 +53,19 @@ impl VirtioNetHeader {
     pub const LEN: usize = 10;
     /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field holds the pseudo-header sum only.
     pub const NEEDS_CSUM: u8 = 1;
+    /// `VIRTIO_NET_HDR_F_DATA_VALID`: the checksum was verified. Linux says it on reading; on
+    /// writing it does not listen.
+    pub const DATA_VALID: u8 = 2;
     /// `VIRTIO_NET_HDR_GSO_NONE`: not a superframe.
     pub const GSO_NONE: u8 = 0;
     /// `VIRTIO_NET_HDR_GSO_TCPV4`.
     pub const GSO_TCPV4: u8 = 1;
     /// `VIRTIO_NET_HDR_GSO_TCPV6`.
     pub const GSO_TCPV6: u8 = 4;
+    /// `VIRTIO_NET_HDR_GSO_UDP_L4`: equal UDP datagrams of one flow over either IP (Linux 6.2 on a TAP).
+    pub const GSO_UDP_L4: u8 = 5;
+    /// `VIRTIO_NET_HDR_GSO_ECN`, a bit beside a TCP type: the first segment alone has CWR.
+    pub const GSO_ECN: u8 = 0x80;
     /// Nothing left to do.
     pub const NONE: VirtioNetHeader =
         VirtioNetHeader { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
@@ -114,7 +122,7 @@ impl VirtioNetHeader {
 
     /// The checksum that `NEEDS_CSUM` asks for, and the offset of its two octets in the frame;
     /// `None` when the header does not ask, or asks for octets that are not there.
-    pub(crate) fn checksum(&self, frame: &[u8]) -> Option<(usize, [u8; 2])> {
+    pub fn checksum(&self, frame: &[u8]) -> Option<(usize, [u8; 2])> {
         if self.flags & Self::NEEDS_CSUM == 0 {
             return None;
         }
@@ -129,8 +137,76 @@ impl VirtioNetHeader {
     }
 }
 
-const TCP_CHECKSUM: u16 = 16;
-const UDP_CHECKSUM: u16 = 6;
+/// The 24 octets before a frame on a TAP whose `TUNSETOFFLOAD` has the UDP tunnel bits
+/// (`struct virtio_net_hdr_v1_hash_tunnel`, Linux 6.17): a superframe within a VXLAN packet, cut by
+/// the kernel, outer headers included.
+///
+/// The plain part is about the inner packet, with offsets from the start of the outer frame. What
+/// lies between the two parts (buffer count, hash) is zero.
+///
+/// ```
+/// use overlane::linux::offload::{VirtioNetHeader, VirtioNetTunnelHeader};
+/// // TCP over IPv4 in VXLAN over IPv4.
+/// let header = VirtioNetTunnelHeader {
+///     inner: VirtioNetHeader {
+///         flags: VirtioNetHeader::NEEDS_CSUM,
+///         gso_type: VirtioNetHeader::GSO_TCPV4 | VirtioNetTunnelHeader::GSO_UDP_TUNNEL_IPV4,
+///         hdr_len: 116,
+///         gso_size: 1398,
+///         csum_start: 84,
+///         csum_offset: 16,
+///     },
+///     outer_th_offset: 34,
+///     inner_nh_offset: 64,
+/// };
+/// assert_eq!(VirtioNetTunnelHeader::from_bytes(header.to_bytes()), header);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VirtioNetTunnelHeader {
+    /// The plain header, for the inner packet.
+    pub inner: VirtioNetHeader,
+    /// Offset of the outer UDP header in the frame. 0 without a tunnel.
+    pub outer_th_offset: u16,
+    /// Offset of the inner IP header in the frame. 0 without a tunnel.
+    pub inner_nh_offset: u16,
+}
+
+impl VirtioNetTunnelHeader {
+    /// The size on the TAP in octets (`TUNSETVNETHDRSZ`).
+    pub const LEN: usize = 24;
+    /// `VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4`, a bit beside the inner type: the outer packet is IPv4.
+    pub const GSO_UDP_TUNNEL_IPV4: u8 = 0x20;
+    /// `VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6`, a bit beside the inner type: the outer packet is IPv6.
+    pub const GSO_UDP_TUNNEL_IPV6: u8 = 0x40;
+    /// `VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM`, a bit of `flags`: the outer UDP checksum is wanted too.
+    pub const UDP_TUNNEL_CSUM: u8 = 8;
+    /// Nothing left to do.
+    pub const NONE: VirtioNetTunnelHeader =
+        VirtioNetTunnelHeader { inner: VirtioNetHeader::NONE, outer_th_offset: 0, inner_nh_offset: 0 };
+
+    /// The octets as the kernel takes them. The tunnel's offsets are little-endian on every machine.
+    pub const fn to_bytes(self) -> [u8; Self::LEN] {
+        let [a, b, c, d, e, f, g, h, i, j] = self.inner.to_bytes();
+        let [t0, t1] = self.outer_th_offset.to_le_bytes();
+        let [n0, n1] = self.inner_nh_offset.to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, t0, t1, n0, n1]
+    }
+
+    /// Reads the octets that the kernel gave.
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> VirtioNetTunnelHeader {
+        let [a, b, c, d, e, f, g, h, i, j, .., t0, t1, n0, n1] = bytes;
+        VirtioNetTunnelHeader {
+            inner: VirtioNetHeader::from_bytes([a, b, c, d, e, f, g, h, i, j]),
+            outer_th_offset: u16::from_le_bytes([t0, t1]),
+            inner_nh_offset: u16::from_le_bytes([n0, n1]),
+        }
+    }
+}
+
+/// Offset of the checksum in a TCP header.
+pub(super) const TCP_CHECKSUM: u16 = 16;
+/// Offset of the checksum in a UDP header.
+pub(super) const UDP_CHECKSUM: u16 = 6;
 
 /// A whole (not fragmented) TCP segment or UDP datagram in a frame.
 struct Transport {
@@ -198,5 +274,5 @@ impl Transport {
 }
 
 #[cfg(test)]
-#[path = "offload_tests.rs"]
+#[path = "virtio_tests.rs"]
 mod tests;

@@ -1,0 +1,7 @@
+//! Segmentation in user space: cutting and merging against naive models, the kernel's rules as
+//! tables of cases, and the parsers of others.
+
+mod make;
+mod merge;
+mod model;
+mod segment;
