@@ -60,33 +60,64 @@ impl Sum {
     }
 }
 
-/// Sums the 16-bit words of `bytes`. Four octets at a time in host order, which the compiler turns
-/// into vector additions; the order of octets does not matter until the end (RFC 1071, section 2, B).
+/// Sums the 16-bit words of `bytes`, in host order and in wide words, as neither matters until the
+/// end (RFC 1071, section 2, B and 2, C). Blocks of 64 octets go into two chains of additions with
+/// carry that do not wait for each other; what overflows is counted apart.
 #[inline]
 fn sum_words(bytes: &[u8]) -> u16 {
-    let (words, tail) = bytes.as_chunks::<4>();
-    let mut sum = 0u64;
-    for word in words {
-        sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let mut chains = [(0u64, 0u64); 2];
+    for block in blocks {
+        let (halves, _) = block.as_chunks::<32>();
+        for (chain, half) in chains.iter_mut().zip(halves) {
+            *chain = add_chain(*chain, half);
+        }
     }
-    let last = match *tail {
-        [a] => [a, 0, 0, 0],
-        [a, b] => [a, b, 0, 0],
-        [a, b, c] => [a, b, c, 0],
-        _ => [0; 4],
-    };
-    sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(last)));
-    u16::from_be(fold(sum))
+    let [first, mut second] = chains;
+    let (halves, rest) = rest.as_chunks::<32>();
+    if let Some(half) = halves.first() {
+        second = add_chain(second, half);
+    }
+    let wide = |(sum, carries): (u64, u64)| u128::from(carries) << 64 | u128::from(sum);
+    let (words, tail) = rest.as_chunks::<8>();
+    let mut sum = wide(first).wrapping_add(wide(second)).wrapping_add(u128::from(last_word(tail)));
+    for word in words {
+        sum = sum.wrapping_add(u128::from(u64::from_ne_bytes(*word)));
+    }
+    let (sum, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
+    u16::from_be(fold(sum.wrapping_add(u64::from(carry))))
+}
+
+/// Four words onto a sum and the number of its overflows.
+#[inline]
+fn add_chain((mut sum, carries): (u64, u64), words: &[u8; 32]) -> (u64, u64) {
+    let (words, _) = words.as_chunks::<8>();
+    let mut carry = false;
+    for word in words {
+        (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*word), carry);
+    }
+    (sum, carries.wrapping_add(u64::from(carry)))
+}
+
+/// Up to seven octets with zeros behind them, in host order.
+#[inline]
+fn last_word(tail: &[u8]) -> u64 {
+    let (four, tail) = tail.as_chunks::<4>();
+    let (two, one) = tail.as_chunks::<2>();
+    let four = four.first().map_or(0, |w| u64::from(u32::from_ne_bytes(*w)));
+    // The order of the words is free.
+    let two = two.first().map_or(0, |w| u64::from(u16::from_ne_bytes(*w)));
+    let one = one.first().map_or(0, |octet| u64::from(u16::from_ne_bytes([*octet, 0])));
+    four.wrapping_add(two).wrapping_add(one)
 }
 
 /// Adds the 16-bit parts of `sum` with end-around carry.
 #[inline]
 pub(crate) const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+    // The upper half of the sum of both halves, once as they are and once changed over, has the
+    // carry of the lower.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[inline]

@@ -43,6 +43,27 @@ fn short_datagrams_and_mixed_families_have_a_checksum_too() {
     assert_eq!(udp_checksum(v4, v6, b"12345678"), udp_checksum(mapped, v6, b"12345678"));
 }
 
+/// Words of all widths, their carries and the octets left over: every length from every alignment.
+#[test]
+fn every_length_at_every_alignment_is_the_naive_sum() {
+    let patterns: [fn(usize) -> u8; 3] =
+        [|_| 0xff, |n| (n * 151 + n / 7) as u8, |n| 0xff * (n % 9 == 0) as u8];
+    for pattern in patterns {
+        let bytes: Vec<u8> = (0..16 + 330).map(pattern).collect();
+        for start in 0..16 {
+            for len in 0..330 {
+                let part = &bytes[start..start + len];
+                assert_eq!(Sum::new().add_bytes(part).finish(), naive_checksum(part), "{start}, {len}");
+                // From the middle of a word.
+                let odd = Sum::new().add_bytes(&part[..len.min(1)]).add_bytes(&part[len.min(1)..]);
+                assert_eq!(odd.finish(), naive_checksum(part), "{start}, {len}");
+            }
+        }
+        let long: Vec<u8> = (0..200_001).map(pattern).collect();
+        assert_eq!(Sum::new().add_bytes(&long).finish(), naive_checksum(&long));
+    }
+}
+
 proptest! {
     #[test]
     fn a_sum_is_the_naive_one_however_the_bytes_are_cut(
