@@ -12,6 +12,8 @@
 //! | [`engine_ops`] | an engine and operations on it | every memory agrees; counters add up; refused commands change nothing; no table refers to what is gone |
 //! | [`fdb_ops`] | operations on an FDB | as a map, but for evictions that the rules allow |
 //! | [`lpm_ops`] | operations on route tables | as a list |
+//! | [`superframe`] | a virtio-net header and a frame | every segment lies inside, and its headers are right |
+//! | [`merge`] | segments of some flows, damaged | each frame is in one group; cut again, a group is what went in |
 //! | [`ffi_calls`] | calls through the C ABI, sensible and not | two engines agree, packets in an arena or in buffers; no bug's status; a refused call changes nothing; no octet beyond what was lent is touched |
 //!
 //! The work for one input is bounded: [`MAX_OPERATIONS`] operations, a few frames in each.
@@ -23,6 +25,7 @@ mod fdb_ops;
 mod ffi_calls;
 mod lpm_ops;
 mod memory;
+mod offload;
 mod packet;
 mod wire;
 
@@ -33,6 +36,7 @@ pub use engine_ops::engine_ops;
 pub use fdb_ops::fdb_ops;
 pub use ffi_calls::ffi_calls;
 pub use lpm_ops::lpm_ops;
+pub use offload::{merge, superframe};
 pub use wire::wire;
 
 /// Operations behind this many in one input are ignored.
@@ -64,4 +68,6 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("fdb_ops", fdb_ops),
     ("lpm_ops", lpm_ops),
     ("ffi_calls", ffi_calls),
+    ("superframe", superframe),
+    ("merge", merge),
 ];

@@ -140,6 +140,16 @@ fn ffi_calls() {
 }
 
 #[test]
+fn superframe() {
+    smoke("superframe", 3_000, 500);
+}
+
+#[test]
+fn merge() {
+    smoke("merge", 3_000, 1_000);
+}
+
+#[test]
 fn each_target_has_a_program_and_each_folder_of_seeds_a_target() {
     let names = |dir: &str| -> Vec<String> {
         let entries = std::fs::read_dir(folder().join(dir)).expect("a readable folder");

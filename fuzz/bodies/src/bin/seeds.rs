@@ -1,14 +1,16 @@
-//! Cuts the seeds of `wire` and `decap` out of the captures in `tests/captures`:
+//! Cuts the seeds of `wire`, `decap` and `superframe` out of the captures in `tests/captures`:
 //! `cargo run -p overlane-fuzz-bodies --bin seeds`.
 //!
 //! Of the packets of a capture which look alike to the parser, only the first becomes a seed: as a
 //! whole, for `wire` and `decap`, and its VXLAN datagram, as a UDP socket would give it, for `decap`.
+//! An inner TCP or UDP packet, with a virtio-net header that cuts it in three, is for `superframe`.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use overlane::linux::offload::VirtioNetHeader;
 use overlane::wire::inner::{Inner, Network};
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
 
@@ -44,10 +46,42 @@ fn main() -> io::Result<()> {
                 fs::write(fuzz.join(format!("seeds/decap/{name}-{}.vxlan", n + 1)), datagram)?;
                 written += 1;
             }
+            let inner = read.ok().and_then(|o| packet.get(o.payload));
+            if let Some(seed) = inner.filter(|_| !long).and_then(superframe) {
+                fs::write(fuzz.join(format!("seeds/superframe/{name}-{}", n + 1)), seed)?;
+                written += 1;
+            }
         }
     }
     println!("{written} seeds");
     Ok(())
+}
+
+/// A frame behind a virtio-net header by which it is a superframe.
+fn superframe(frame: &[u8]) -> Option<Vec<u8>> {
+    let inner = Inner::classify(frame).ok()?;
+    let (v6, ip_len) = match inner.network {
+        Network::Ipv4(ip) => (false, u16::from(ip.header_len)),
+        Network::Ipv6(_, payload) => (true, payload.offset),
+        _ => return None,
+    };
+    let csum_start = inner.ethernet.payload_offset + ip_len;
+    let (gso_type, csum_offset) = match (inner.protocol()?, v6) {
+        (6, false) => (VirtioNetHeader::GSO_TCPV4, 16),
+        (6, true) => (VirtioNetHeader::GSO_TCPV6, 16),
+        (17, _) => (VirtioNetHeader::GSO_UDP_L4, 6),
+        _ => return None,
+    };
+    let payload = frame.len().checked_sub(usize::from(csum_start) + 8)?;
+    let header = VirtioNetHeader {
+        flags: VirtioNetHeader::NEEDS_CSUM,
+        gso_type,
+        hdr_len: csum_start + 8,
+        gso_size: payload as u16 / 3 + 1,
+        csum_start,
+        csum_offset,
+    };
+    Some([&header.to_bytes(), frame].concat())
 }
 
 /// What the parser sees of a packet, without its values.
