@@ -7,7 +7,13 @@
 #[cfg(target_os = "linux")]
 mod bridged;
 #[cfg(target_os = "linux")]
+#[path = "../offload/make.rs"]
+#[allow(dead_code, reason = "what only the tests without a kernel use")]
+mod make;
+#[cfg(target_os = "linux")]
 mod node;
+#[cfg(target_os = "linux")]
+mod offload;
 #[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
@@ -39,6 +45,8 @@ fn main() {
         Case::new("a_removed_tap_ends_the_loop", ALL, bridged::removed_tap),
         Case::new("routed_between_overlane_nodes_and_flannel", ALL, routed::two_nodes_and_flannel),
         Case::new("routed_packets_too_big_are_answered", ALL, routed::too_big),
+        Case::new("the_kernel_cuts_superframes_as_we_do", ALL, offload::cuts),
+        Case::new("the_kernel_undoes_what_we_merge", ALL, offload::joins),
         Case::new("vtep_example_bridged", ALL, vtep::bridged),
         Case::new("vtep_example_routed", ALL, vtep::routed),
         Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),

@@ -1,6 +1,6 @@
 //! Frames from a description, with checksums made the naive way.
 
-use overlane::linux::offload::VirtioNetHeader;
+use overlane::linux::offload::{MAX_HEADER_LEN, Superframe, VirtioNetHeader};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -185,6 +185,31 @@ impl Make {
             csum_offset: if self.tcp { 16 } else { 6 },
         }
     }
+}
+
+/// The segments that overlane makes of a frame from a TAP: the frame itself, its checksum finished,
+/// if it is no superframe.
+pub fn segments(header: &VirtioNetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
+    let Some(superframe) = Superframe::parse(header, frame).unwrap() else {
+        let mut frame = frame.to_vec();
+        if let Some((at, check)) = header.checksum(&frame) {
+            frame[at..at + 2].copy_from_slice(&check);
+        }
+        return vec![frame];
+    };
+    let segment = |n| {
+        let mut out = [0x5a; MAX_HEADER_LEN];
+        let len = superframe.write_header(n, frame, &mut out).unwrap();
+        assert_eq!(len, superframe.header_len());
+        assert!(out[len..].iter().all(|octet| *octet == 0x5a));
+        [&out[..len], &frame[superframe.payload(n)]].concat()
+    };
+    let all: Vec<_> = (0..superframe.segments()).map(segment).collect();
+    assert!(all[..all.len() - 1].iter().all(|s| s.len() == superframe.segment_len()));
+    assert!(all.last().unwrap().len() <= superframe.segment_len());
+    assert_eq!(superframe.write_header(all.len(), frame, &mut [0; MAX_HEADER_LEN]), None);
+    assert!(superframe.payload(all.len()).is_empty());
+    all
 }
 
 /// Octets that differ from one another and from position to position.

@@ -4,7 +4,6 @@ use overlane::linux::offload::{Full, Group, MAX_PARTS, Merger, Oversize, VirtioN
 use proptest::prelude::*;
 
 use crate::make::*;
-use crate::model::segments;
 
 const MTU: u16 = 1500;
 
@@ -186,6 +185,30 @@ fn damaged_headers_stand_alone() {
     b[39] -= 1;
     let found = groups(&[(1, udp.bytes()), (1, b)]);
     assert_eq!(found.len(), 2, "the UDP length is not that of IP");
+}
+
+/// A field of 0xffff is right where 0 is; but 0 is what would come out when the group is cut again.
+#[test]
+fn the_other_form_of_a_zero_checksum_stands_alone() {
+    let first = Make { payload: vec![0; 100], ..Make::tcp() };
+    let mut zero = first.clone();
+    let check = first.bytes()[50..52].to_vec();
+    zero.payload[98..].copy_from_slice(&check);
+    let mut frame = zero.bytes();
+    assert_eq!(frame[50..52], [0, 0]);
+    let pair = |frame: &[u8]| groups(&[(1, frame.to_vec()), (1, next(&zero).bytes())]).len();
+    assert_eq!(pair(&frame), 1);
+    frame[50..52].copy_from_slice(&[0xff, 0xff]);
+    assert_eq!(pair(&frame), 2);
+
+    let header = Make { id: 0, ..Make::tcp() }.bytes();
+    let zero = Make { id: u16::from_be_bytes([header[24], header[25]]), ..Make::tcp() };
+    let mut frame = zero.bytes();
+    assert_eq!(frame[24..26], [0, 0]);
+    let pair = |frame: &[u8]| groups(&[(1, frame.to_vec()), (1, next(&zero).bytes())]).len();
+    assert_eq!(pair(&frame), 1);
+    frame[24..26].copy_from_slice(&[0xff, 0xff]);
+    assert_eq!(pair(&frame), 2);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Cutting, the naive way: each segment is described and made as if it were alone.
 
-use overlane::linux::offload::{MAX_HEADER_LEN, Superframe, VirtioNetHeader};
 use proptest::prelude::*;
 
 use crate::make::*;
@@ -30,31 +29,6 @@ pub fn cut(whole: &Make, gso_size: usize) -> Vec<Make> {
         }
     };
     payloads.iter().enumerate().map(segment).collect()
-}
-
-/// The segments that overlane makes of a frame from a TAP: the frame itself, its checksum finished,
-/// if it is no superframe.
-pub fn segments(header: &VirtioNetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
-    let Some(superframe) = Superframe::parse(header, frame).unwrap() else {
-        let mut frame = frame.to_vec();
-        if let Some((at, check)) = header.checksum(&frame) {
-            frame[at..at + 2].copy_from_slice(&check);
-        }
-        return vec![frame];
-    };
-    let segment = |n| {
-        let mut out = [0x5a; MAX_HEADER_LEN];
-        let len = superframe.write_header(n, frame, &mut out).unwrap();
-        assert_eq!(len, superframe.header_len());
-        assert!(out[len..].iter().all(|octet| *octet == 0x5a));
-        [&out[..len], &frame[superframe.payload(n)]].concat()
-    };
-    let all: Vec<_> = (0..superframe.segments()).map(segment).collect();
-    assert!(all[..all.len() - 1].iter().all(|s| s.len() == superframe.segment_len()));
-    assert!(all.last().unwrap().len() <= superframe.segment_len());
-    assert_eq!(superframe.write_header(all.len(), frame, &mut [0; MAX_HEADER_LEN]), None);
-    assert!(superframe.payload(all.len()).is_empty());
-    all
 }
 
 /// Any TCP segment or UDP datagram of any length that is no fragment.

@@ -1,0 +1,134 @@
+//! The kernel's own segmentation beside ours.
+
+use std::time::{Duration, Instant};
+
+use overlane::linux::offload::{Merger, VirtioNetHeader};
+use overlane::linux::{Sent, Tap};
+use overlane_testkit::netns::NetNs;
+
+use crate::make::*;
+use crate::node::TIMEOUT;
+
+/// Two TAPs on a bridge: what the first is given as a superframe comes out of the second, which has no
+/// offloads, in segments that the kernel made.
+struct Bridged {
+    _ns: NetNs,
+    from: Tap,
+    to: Tap,
+}
+
+impl Bridged {
+    fn new() -> Bridged {
+        let ns = NetNs::new("offload").unwrap();
+        let mut r = ns.rtnl().unwrap();
+        r.add_bridge("br0").unwrap();
+        r.set_up("br0").unwrap();
+        let [from, to] = ["t0", "t1"].map(|name| {
+            let mut tap = ns.run(|| Tap::create(name).unwrap());
+            r.set_bridge(name, "br0").unwrap();
+            ns.run(|| tap.set_up().unwrap());
+            tap
+        });
+        let mut bridged = Bridged { _ns: ns, from, to };
+        // A bridge takes a moment until its ports forward.
+        let end = Instant::now() + TIMEOUT;
+        let probe = Make::udp().bytes();
+        while bridged.through(&VirtioNetHeader::NONE, &probe, 1).is_empty() {
+            assert!(Instant::now() < end, "the bridge does not forward");
+        }
+        while !bridged.through(&VirtioNetHeader::NONE, &[], 1).is_empty() {}
+        bridged
+    }
+
+    /// What comes of a frame: `count` frames, or as many as there are.
+    fn through(&mut self, header: &VirtioNetHeader, frame: &[u8], count: usize) -> Vec<Vec<u8>> {
+        if !frame.is_empty() {
+            assert_eq!(self.from.send_with(frame, *header).unwrap(), Sent::Taken);
+        }
+        let (mut found, mut buffer) = (Vec::new(), vec![0; 65_536]);
+        let mut end = Instant::now() + Duration::from_millis(300);
+        while found.len() < count && Instant::now() < end {
+            match self.to.recv(&mut buffer).unwrap() {
+                // Not what the kernel itself sends there.
+                Some(len) if buffer[..12] == Make::tcp().macs => {
+                    found.push(buffer[..len].to_vec());
+                    end = Instant::now() + Duration::from_millis(300);
+                }
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        found
+    }
+}
+
+/// Each kind of superframe, cut by the kernel and by us: the same octets.
+pub fn cuts() {
+    let mut bridged = Bridged::new();
+    let flags = [ACK, ACK | PSH, ACK | FIN | PSH, ACK | CWR | ECE | PSH, ACK | URG | PSH, ACK | CWR];
+    let mut cases = Vec::new();
+    for v6 in [false, true] {
+        for tags in [vec![], vec![0x2064], vec![1, 2]] {
+            let tcp = Make { v6, tags, urgent: 77, seq: u32::MAX - 2000, id: 0xfffe, ..Make::tcp() };
+            for flags in flags {
+                cases.push((Make { flags, ..tcp.clone() }, 1398));
+            }
+            let udp = Make { tcp: false, options: vec![], ..tcp.clone() };
+            cases.extend([(udp.clone(), 1400), (Make { fragment: 0, ..udp }, 33)]);
+            cases.push((Make { options: vec![], fragment: 0, tos: 0xb9, ..tcp.clone() }, 1399));
+            cases.push((Make { options: vec![1; 40], ttl: 1, ..tcp }, 536));
+        }
+    }
+    cases.push((Make { ip_options: vec![1; 40], ..Make::tcp() }, 1000));
+    for extension in [0, 43, 60] {
+        cases.push((Make { v6: true, extensions: vec![(extension, 16)], ..Make::tcp() }, 1000));
+    }
+    for (make, gso_size) in cases {
+        for payload in [usize::from(gso_size) + 1, usize::from(gso_size) * 3, usize::from(gso_size) * 4 + 5] {
+            let whole = Make { payload: octets(payload), check: Check::Unfinished, ..make.clone() };
+            let (mut header, frame) = (whole.virtio(gso_size), whole.bytes());
+            if whole.tcp && whole.flags & CWR != 0 {
+                header.gso_type |= VirtioNetHeader::GSO_ECN;
+            }
+            let ours = segments(&header, &frame);
+            let theirs = bridged.through(&header, &frame, ours.len());
+            assert_eq!(theirs, ours, "{gso_size} {:?}", Make { payload: vec![], ..whole });
+        }
+    }
+}
+
+/// What was merged and written as one superframe comes out of the kernel as the frames that went in.
+pub fn joins() {
+    let mut bridged = Bridged::new();
+    for v6 in [false, true] {
+        for tags in [vec![], vec![0x2064]] {
+            for base in [Make::tcp(), Make::udp()] {
+                for (count, payload, last) in [(2, 1398, 1398), (45, 1398, 7), (64, 100, 1), (3, 1, 1)] {
+                    let mut next = Make { v6, tags: tags.clone(), seq: u32::MAX - 500, ..base.clone() };
+                    let mut frames = Vec::new();
+                    for n in 0..count {
+                        let ends = if n + 1 == count { PSH } else { 0 };
+                        let starts = if n == 0 { CWR } else { 0 };
+                        let payload = octets(if n + 1 == count { last } else { payload });
+                        let make = Make { flags: ACK | ends | starts, payload, ..next.clone() };
+                        next.seq = make.seq.wrapping_add(make.payload.len() as u32);
+                        next.id = make.id.wrapping_add(1);
+                        frames.push(make.bytes());
+                    }
+                    let mut merger = Merger::new(count);
+                    for (n, frame) in frames.iter().enumerate() {
+                        merger.push(n as u16, 0, frame).unwrap();
+                    }
+                    let group = merger.groups().next().unwrap();
+                    assert_eq!(group.frames(), count);
+                    let part =
+                        |(n, range): (u16, std::ops::Range<usize>)| frames[usize::from(n)][range].to_vec();
+                    let mut joined: Vec<_> = merger.parts(&group).flat_map(part).collect();
+                    let head = &mut joined[..frames[0].len()];
+                    let header = merger.finish(&group, head, 1500).unwrap();
+                    assert_eq!(bridged.through(&header, &joined, count), frames, "{v6} {count} {base:?}");
+                }
+            }
+        }
+    }
+}
