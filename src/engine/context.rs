@@ -145,6 +145,12 @@ impl<S: Storage> Context<S> {
         }
     }
 
+    /// The identification of the next outer IPv4 header, which stays the next one.
+    #[inline(always)]
+    pub(crate) fn ip_id(&self) -> u16 {
+        self.ip_id
+    }
+
     /// The identification of the next outer IPv4 header.
     #[inline]
     pub(crate) fn next_ip_id(&mut self) -> u16 {
@@ -165,7 +171,28 @@ impl<S: Storage> Context<S> {
         self.noted > 0
     }
 
+    /// Counts an inner frame of a VNI from a VTEP.
+    #[inline(always)]
+    pub(crate) fn landed(&mut self, vni: VniIndex, vtep: Option<VtepId>, len: usize) {
+        if let Some(c) = self.vni_mut(vni) {
+            c.traffic.rx(len);
+        }
+        if let Some(c) = vtep.and_then(|v| self.vtep_mut(v)) {
+            c.traffic.rx(len);
+        }
+    }
+
+    /// Counts a frame for a local port.
+    #[inline]
+    pub(crate) fn delivered(&mut self, port: PortId, len: usize) {
+        self.totals.to_port = self.totals.to_port.wrapping_add(1);
+        if let Some(c) = self.port_mut(port) {
+            c.traffic.tx(len);
+        }
+    }
+
     /// Counts drops in every scope that is known.
+    #[inline(never)]
     pub(crate) fn dropped(
         &mut self,
         reason: DropReason,

@@ -4,6 +4,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::ops::Range;
 
+use super::decide::Inlet;
 use crate::addr::{PortId, Vni, VtepId};
 use crate::error::{DropReason, FrameError, PuntReason};
 use crate::wire::checksum::Sum;
@@ -245,6 +246,15 @@ impl<'b> Frame<'b> {
         Ok(())
     }
 
+    /// Notes where the frame comes from.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, inlet: &Inlet<'_>) {
+        (self.ingress, self.vni) = (Ingress::Port(inlet.port), Some(inlet.vni));
+        if self.group.is_none() {
+            self.group = inlet.group;
+        }
+    }
+
     /// The packet with `n` octets of headroom in front, to write headers into; `None` where the
     /// headroom is shorter.
     #[inline]
@@ -253,10 +263,29 @@ impl<'b> Frame<'b> {
         self.buffer.get_mut(start..self.end)
     }
 
+    /// The `N` octets before the packet; `None` where there are fewer.
+    #[inline(always)]
+    pub(crate) fn before<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.buffer.get_mut(..self.start)?.last_chunk_mut()
+    }
+
+    /// The packet; always there.
+    #[inline(always)]
+    pub(crate) fn packet(&self) -> Option<&[u8]> {
+        self.buffer.get(self.start..self.end)
+    }
+
     /// Moves the start back over `n` octets of headers that were written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_front(&mut self, n: usize) {
         self.start = self.start.saturating_sub(n);
+    }
+
+    /// The same as [`narrow`](Self::narrow) for a range that is known to lie inside.
+    #[inline(always)]
+    pub(crate) fn strip(&mut self, start: usize, end: usize) {
+        self.end = self.start.wrapping_add(end);
+        self.start = self.start.wrapping_add(start);
     }
 
     /// Narrows the packet to `range` of itself.

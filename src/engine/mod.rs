@@ -24,6 +24,7 @@ mod decide;
 mod event;
 mod explain;
 mod frame;
+mod route;
 mod stats;
 mod storage;
 mod tables;

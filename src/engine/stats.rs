@@ -56,7 +56,34 @@ pub struct Traffic {
     pub tx_octets: u64,
 }
 
+/// Some frames and their octets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) frames: u64,
+    pub(crate) octets: u64,
+}
+
+impl Load {
+    #[inline]
+    pub(crate) fn add(&mut self, octets: usize) {
+        self.frames = self.frames.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(octets as u64);
+    }
+}
+
 impl Traffic {
+    #[inline]
+    pub(crate) fn rx_all(&mut self, load: Load) {
+        self.rx_frames = self.rx_frames.wrapping_add(load.frames);
+        self.rx_octets = self.rx_octets.wrapping_add(load.octets);
+    }
+
+    #[inline]
+    pub(crate) fn tx_all(&mut self, load: Load) {
+        self.tx_frames = self.tx_frames.wrapping_add(load.frames);
+        self.tx_octets = self.tx_octets.wrapping_add(load.octets);
+    }
+
     #[inline]
     pub(crate) fn rx(&mut self, octets: usize) {
         self.rx_frames = self.rx_frames.wrapping_add(1);

@@ -17,7 +17,7 @@ use crate::table::port::PortTable;
 use crate::table::vni::VniTable;
 use crate::table::vtep::{Origin, Vtep, VtepConfig, VtepTable};
 use crate::time::Instant;
-use crate::wire::outer::{OuterPolicy, Shape};
+use crate::wire::outer::{OuterPolicy, PlainPolicy, Shape};
 use crate::wire::template::{Template, TemplateConfig, TemplateError};
 
 pub(crate) type VniTableOf<S> = VniTable<<S as Storage>::VniIndexStore, <S as Storage>::VniStore>;
@@ -40,6 +40,7 @@ pub(crate) type Lpm6Of<S> = Lpm<Ipv6Addr, <S as Storage>::CellV6Store, <S as Sto
 pub struct Tables<S: Storage> {
     pub(crate) config: EngineConfig,
     pub(crate) policy: OuterPolicy,
+    pub(crate) plain: PlainPolicy,
     pub(crate) vnis: VniTableOf<S>,
     pub(crate) vteps: VtepTableOf<S>,
     pub(crate) templates: S::TemplateStore,
@@ -96,14 +97,16 @@ impl<S: Storage> Tables<S> {
                 return Err(CapacityError::Mismatch { table, first: vnis, second: n }.into());
             }
         }
+        let policy = OuterPolicy {
+            ports: [config.port, 0, 0, 0],
+            vxlan: config.vxlan,
+            verify_udp_checksum: config.verify_checksum,
+            allow_zero_udp6: config.allow_zero_checksum_v6,
+            ..OuterPolicy::default()
+        };
         Ok(Tables {
-            policy: OuterPolicy {
-                ports: [config.port, 0, 0, 0],
-                vxlan: config.vxlan,
-                verify_udp_checksum: config.verify_checksum,
-                allow_zero_udp6: config.allow_zero_checksum_v6,
-                ..OuterPolicy::default()
-            },
+            plain: PlainPolicy::new(&policy),
+            policy,
             vnis: VniTable::new(parts.vni_index, parts.vnis, config.seed)?,
             vteps: VtepTable::new(parts.vtep_index, parts.vteps, config.seed)?,
             templates: parts.templates,
@@ -202,6 +205,7 @@ impl<S: Storage> Tables<S> {
             dont_fragment: self.config.dont_fragment,
             udp_checksum,
         })
+        .map(|template| template.with_mtu(vtep.mtu))
         .map_err(|e| match e {
             TemplateError::Port => VtepError::Port,
             TemplateError::Mac(mac) => VtepError::UnderlayMac(mac),

@@ -185,14 +185,15 @@ impl Flow {
     /// As [`Inner::classify`].
     #[inline]
     pub fn of(frame: &[u8], seed: u32) -> Result<Flow, ParseError> {
-        match Flow::plain_v4(frame, seed) {
-            Some(flow) => Ok(flow),
-            None => Flow::any(frame, seed),
+        match (Flow::plain_v4(frame, seed), addresses(frame)) {
+            (Some((hash, ecn)), Some((dst, src))) => Ok(Flow { dst, src, hash, ecn }),
+            _ => Flow::any(frame, seed),
         }
     }
 
-    #[inline]
-    fn plain_v4(frame: &[u8], seed: u32) -> Option<Flow> {
+    /// Hash and ECN codepoint of an untagged, whole TCP or UDP packet over IPv4 without options.
+    #[inline(always)]
+    pub(crate) fn plain_v4(frame: &[u8], seed: u32) -> Option<(u32, u8)> {
         const PORTS_END: usize = 14 + 20 + 4;
         let h = frame.first_chunk::<PORTS_END>()?;
         let total_len = usize::from(u16::from_be_bytes([h[16], h[17]]));
@@ -207,16 +208,11 @@ impl Flow {
         }
         let addrs = u64::from_be_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
         let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]);
-        Some(Flow {
-            dst: MacAddr([h[0], h[1], h[2], h[3], h[4], h[5]]),
-            src: MacAddr([h[6], h[7], h[8], h[9], h[10], h[11]]),
-            hash: hash_v4(addrs, h[23], ports, seed),
-            ecn: h[15] & 3,
-        })
+        Some((hash_v4(addrs, h[23], ports, seed), h[15] & 3))
     }
 
     #[inline(never)]
-    fn any(frame: &[u8], seed: u32) -> Result<Flow, ParseError> {
+    pub(crate) fn any(frame: &[u8], seed: u32) -> Result<Flow, ParseError> {
         if let Some(flow) = Flow::plain_v6(frame, seed) {
             return Ok(flow);
         }
@@ -247,6 +243,22 @@ impl Flow {
             ecn: h[15] >> 4 & 3,
         })
     }
+}
+
+/// Whether a frame has a whole Ethernet header without VLAN tags.
+#[inline(always)]
+pub(crate) fn is_untagged(frame: &[u8]) -> bool {
+    match frame.first_chunk::<14>() {
+        Some(h) => !matches!((h[12], h[13]), (0x81, 0x00) | (0x88, 0xa8)),
+        None => false,
+    }
+}
+
+/// Destination and source of a frame.
+#[inline(always)]
+pub(crate) fn addresses(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = frame.first_chunk()?;
+    Some((MacAddr([*a, *b, *c, *d, *e, *f]), MacAddr([*g, *h, *i, *j, *k, *l])))
 }
 
 /// `addrs` is the source in the high half, the destination in the low one; `ports` likewise.

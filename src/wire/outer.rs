@@ -1,15 +1,17 @@
 //! The outer headers of a received packet: exactly one shape, parsed once.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::ops::Range;
 
 use super::checksum;
-use super::ethernet::{EthernetHeader, ethertype};
+use super::ecn;
+use super::ethernet::{self, EthernetHeader, ethertype};
+use super::inner;
 use super::ipv4::{self, Ipv4Header, protocol};
 use super::ipv6::{self, Ipv6Header};
 use super::udp::{self, UdpHeader};
-use super::vxlan::{self, VxlanHeader, VxlanPolicy};
-use crate::addr::MacAddr;
+use super::vxlan::{self, PlainVxlan, VxlanHeader, VxlanPolicy};
+use crate::addr::{MacAddr, Vni};
 use crate::error::{DropReason, Layer, ParseError};
 
 /// With which header a packet on the underlay side starts.
@@ -73,7 +75,7 @@ pub struct Outer {
     pub udp_dst: u16,
     /// Ethernet source address.
     pub src_mac: Option<MacAddr>,
-    /// The outer ECN codepoint (see [`ecn`](super::ecn)).
+    /// The outer ECN codepoint (see [`ecn`]).
     pub ecn: u8,
     /// The VXLAN header.
     pub vxlan: VxlanHeader,
@@ -137,6 +139,89 @@ pub fn parse(shape: Shape, packet: &[u8], policy: &OuterPolicy) -> Result<Outer,
             }
         }
     }
+}
+
+/// A policy's view of what nearly every packet is, worked out beforehand: IPv4 without options, behind an
+/// untagged Ethernet header where there is one, UDP whose checksum need not be looked at, VXLAN without
+/// a group policy, and nothing wrong or marked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainPolicy {
+    vxlan: PlainVxlan,
+    port: u16,
+    verify_ipv4_checksum: bool,
+    /// Bits of the UDP checksum that must be zero.
+    udp_checksum: u16,
+}
+
+impl PlainPolicy {
+    pub(crate) const fn new(policy: &OuterPolicy) -> PlainPolicy {
+        PlainPolicy {
+            vxlan: policy.vxlan.plain(),
+            port: policy.ports[0],
+            verify_ipv4_checksum: policy.verify_ipv4_checksum,
+            udp_checksum: if policy.verify_udp_checksum { u16::MAX } else { 0 },
+        }
+    }
+
+    /// A packet in [`Shape::Udp`]; `None` where it is not plain.
+    #[inline(always)]
+    pub(crate) fn udp(&self, packet: &[u8]) -> Option<Plain> {
+        let (vxlan, inner) = packet.split_first_chunk()?;
+        if !inner::is_untagged(inner) {
+            return None;
+        }
+        Some(Plain {
+            underlay: [Ipv4Addr::UNSPECIFIED; 2],
+            vni: self.vxlan.read(vxlan)?,
+            start: vxlan::HEADER_LEN,
+            end: packet.len(),
+        })
+    }
+
+    /// A packet in [`Shape::Ethernet`]; `None` where it is not plain.
+    #[inline(always)]
+    pub(crate) fn ethernet(&self, packet: &[u8]) -> Option<Plain> {
+        const START: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
+        let (h, inner) = packet.split_first_chunk::<START>()?;
+        let be16 = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+        let (total_len, udp_len) = (usize::from(be16(16)), usize::from(be16(38)));
+        let src_mac = u64::from_le_bytes([h[4], h[5], h[6], h[7], h[8], h[9], h[10], h[11]]) >> 16;
+        let plain = (h[12], h[13], h[14]) == (0x08, 0x00, 0x45)
+            && src_mac & 1 == 0
+            && src_mac != 0
+            && be16(20) & 0x3fff == 0
+            // ECT(0), the usual one, changes nothing inside.
+            && h[15] & ecn::ECT1 == 0
+            && h[23] == protocol::UDP
+            && total_len <= packet.len() - ethernet::HEADER_LEN
+            && udp_len + ipv4::HEADER_LEN <= total_len
+            && be16(36) == self.port
+            && be16(40) & self.udp_checksum == 0
+            && (!self.verify_ipv4_checksum || ipv4::is_right(h.get(14..34)?.first_chunk()?));
+        if !plain {
+            return None;
+        }
+        let len = udp_len.checked_sub(udp::HEADER_LEN + vxlan::HEADER_LEN)?;
+        if !inner::is_untagged(inner.get(..len)?) {
+            return None;
+        }
+        Some(Plain {
+            underlay: [Ipv4Addr::new(h[26], h[27], h[28], h[29]), Ipv4Addr::new(h[30], h[31], h[32], h[33])],
+            vni: self.vxlan.read(h.last_chunk()?)?,
+            start: START,
+            end: START + len,
+        })
+    }
+}
+
+/// What a plain packet says; [`parse`] says the same of it.
+pub(crate) struct Plain {
+    /// Source and destination, unspecified in [`Shape::Udp`].
+    pub(crate) underlay: [Ipv4Addr; 2],
+    pub(crate) vni: Vni,
+    /// Where the inner frame lies, which has no VLAN tag.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// What an IP header says about the datagram behind it.
@@ -234,8 +319,107 @@ fn over_udp(whole: &[u8], ip: Underlay, policy: &OuterPolicy) -> Result<Outer, P
         udp_src: udp.src_port,
         udp_dst: udp.dst_port,
         src_mac: ip.src_mac,
-        ecn: super::ecn::encapsulate(ip.tos),
+        ecn: ecn::encapsulate(ip.tos),
         vxlan,
         payload: at_vxlan.saturating_add(vxlan::HEADER_LEN)..at.saturating_add(len),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::vxlan::ReservedBits;
+
+    /// Ethernet, IPv4, UDP, VXLAN and an Ethernet header; two octets of padding.
+    fn packet() -> [u8; 66] {
+        let mut p = [0; 66];
+        (p[6], p[11], p[12]) = (2, 1, 0x08);
+        p[14..34].copy_from_slice(&[0x45, 2, 0, 50, 0, 7, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1]);
+        p[34..42].copy_from_slice(&[0xc3, 0x50, 0x12, 0xb5, 0, 30, 0, 0]);
+        p[42..50].copy_from_slice(&[8, 0, 0, 0, 0, 0, 42, 0]);
+        p[50..64].copy_from_slice(&[2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 4, 0x88, 0xb5]);
+        p
+    }
+
+    fn set_checksum(p: &mut [u8]) {
+        p[24..26].fill(0);
+        let sum = checksum::Sum::new().add_bytes(&p[14..34]).finish();
+        p[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// What is plain is what the long way says, and nothing else was to be seen to.
+    fn check(shape: Shape, packet: &[u8], policy: &OuterPolicy) -> bool {
+        let plain = PlainPolicy::new(policy);
+        let plain = if shape == Shape::Udp { plain.udp(packet) } else { plain.ethernet(packet) };
+        let Some(plain) = plain else { return false };
+        let outer = parse(shape, packet, policy).unwrap();
+        assert_eq!((outer.vxlan.vni, outer.vxlan.group), (plain.vni, None), "{packet:02x?}");
+        assert_eq!(outer.payload, plain.start..plain.end, "{packet:02x?}");
+        if shape == Shape::Ethernet {
+            assert_eq!([outer.src, outer.dst], plain.underlay.map(|a| Some(IpAddr::V4(a))), "{packet:02x?}");
+        }
+        assert!(
+            outer.src_mac.is_none_or(|mac| mac.is_unicast()) && outer.ecn & ecn::ECT1 == 0,
+            "{packet:02x?}"
+        );
+        let inner = EthernetHeader::parse(&packet[outer.payload]).unwrap();
+        assert_eq!(inner.tags, 0, "{packet:02x?}");
+        true
+    }
+
+    #[test]
+    fn plain_packets_are_read_as_any_other() {
+        let mut policies = [OuterPolicy::default(); 5];
+        policies[1].vxlan.group_policy = true;
+        policies[2].vxlan.reserved = ReservedBits::Strict;
+        (policies[3].verify_ipv4_checksum, policies[3].verify_udp_checksum) = (false, false);
+        policies[4].ports = [0; MAX_PORTS];
+        let mut whole = packet();
+        set_checksum(&mut whole);
+        let plain = policies.map(|p| check(Shape::Ethernet, &whole, &p));
+        assert_eq!(plain, [true, true, true, true, false]);
+        assert!(check(Shape::Udp, &whole[42..], &policies[0]));
+        let mut others = 0;
+        for policy in &policies {
+            for (at, bit) in (0..66).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+                let mut changed = packet();
+                changed[at] ^= 1 << bit;
+                others += usize::from(check(Shape::Ethernet, &changed, policy));
+                set_checksum(&mut changed);
+                others += usize::from(check(Shape::Ethernet, &changed, policy));
+                check(Shape::Udp, &changed[42..], policy);
+            }
+            for (total, udp) in (0..80).flat_map(|total| (0..60).map(move |udp| (total, udp))) {
+                let mut changed = packet();
+                (changed[17], changed[39]) = (total, udp);
+                set_checksum(&mut changed);
+                check(Shape::Ethernet, &changed, policy);
+            }
+            for len in 0..66 {
+                check(Shape::Ethernet, &whole[..len], policy);
+                check(Shape::Udp, &whole[42..][..len.min(24)], policy);
+            }
+            for first in [[0x81, 0x00], [0x88, 0xa8]] {
+                let mut tagged = whole;
+                tagged[62..64].copy_from_slice(&first);
+                assert!(
+                    !check(Shape::Ethernet, &tagged, policy) && !check(Shape::Udp, &tagged[42..], policy)
+                );
+            }
+        }
+        assert!(others > 1000, "{others}");
+    }
+    #[test]
+    fn one_checksum_of_all_is_right() {
+        let mut header = [0u8; 20];
+        header.copy_from_slice(&packet()[14..34]);
+        for first in [0x45, 0xff] {
+            header[0] = first;
+            for check in 0..=u16::MAX {
+                [header[10], header[11]] = check.to_be_bytes();
+                let right = checksum::Sum::new().add_bytes(&header).finish() == 0;
+                assert_eq!(ipv4::is_right(&header), right, "{check:#x}");
+            }
+        }
+    }
 }

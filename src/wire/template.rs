@@ -23,6 +23,8 @@ const V4_LEN: usize = ipv4::HEADER_LEN + UDP_VXLAN_LEN;
 /// IPv6 to VXLAN.
 const V6_LEN: usize = ipv6::HEADER_LEN + UDP_VXLAN_LEN;
 const UDP_VXLAN_LEN: usize = udp::HEADER_LEN + vxlan::HEADER_LEN;
+/// Ethernet to VXLAN, over IPv4.
+pub(crate) const ETHERNET_V4_LEN: usize = ethernet::HEADER_LEN + V4_LEN;
 
 /// What the UDP checksum of sent packets is. In [`Shape::Udp`] the socket decides, not this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -114,6 +116,13 @@ pub struct Fields {
     pub ip_id: u16,
 }
 
+/// Headers that are written without reading the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plain {
+    Vxlan,
+    EthernetIpv4,
+}
+
 /// Which headers a template has, from the outside in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -153,20 +162,29 @@ enum Kind {
 /// assert_eq!((outer.vxlan.vni.get(), outer.udp_src, outer.payload), (42, 50_000, 36..96));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+// What a packet needs of it, the headers over IPv4 and what is before them, is one cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct Template {
-    bytes: [u8; MAX_LEN],
-    len: u8,
-    overhead: u8,
     kind: Kind,
     checksum: UdpChecksum,
+    len: u8,
+    overhead: u8,
     /// The longest inner frame whose lengths fit their fields.
     max_inner: u16,
+    /// The longest inner frame that the way to the VTEP carries; `u16::MAX` where nobody set a limit.
+    path_max: u16,
+    /// The lesser of the two.
+    plain_max: u16,
     /// Sum of the IPv4 header with length, identification and ECN zero.
     ip_sum: u16,
     /// Sum of what never changes under the UDP checksum: addresses, protocol, destination port.
     udp_sum: u16,
+    bytes: [u8; MAX_LEN],
 }
+
+const _: () = assert!(size_of::<Template>() == 128);
+const _: () = assert!(core::mem::offset_of!(Template, bytes) + ETHERNET_V4_LEN <= 64);
 
 impl Default for Template {
     fn default() -> Template {
@@ -177,14 +195,16 @@ impl Default for Template {
 impl Template {
     /// A template of nothing, with which nothing can be written.
     pub const EMPTY: Template = Template {
-        bytes: [0; MAX_LEN],
-        len: 0,
-        overhead: 0,
         kind: Kind::Empty,
         checksum: UdpChecksum::Zero,
+        len: 0,
+        overhead: 0,
         max_inner: 0,
+        path_max: u16::MAX,
+        plain_max: 0,
         ip_sum: 0,
         udp_sum: 0,
+        bytes: [0; MAX_LEN],
     };
 
     /// Lays the headers out.
@@ -196,7 +216,7 @@ impl Template {
         check(config)?;
         let mut template = Template { checksum: config.udp_checksum, ..Template::EMPTY };
         let tos = config.dscp << 2;
-        let v4: [u8; ipv4::HEADER_LEN];
+        let mut v4: [u8; ipv4::HEADER_LEN];
         let v6: [u8; ipv6::HEADER_LEN];
         let (ip, ethertype): (&[u8], u16) = match (config.local, config.remote) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -215,6 +235,8 @@ impl Template {
                 };
                 v4 = header.emit();
                 template.ip_sum = !u16::from_be_bytes([v4[10], v4[11]]);
+                // Each packet has its own.
+                [v4[10], v4[11]] = [0; 2];
                 template.udp_sum = checksum::pseudo_header_v4(src, dst, protocol::UDP, 0).value();
                 template.max_inner = u16::MAX - V4_LEN as u16;
                 (&v4, ethertype::IPV4)
@@ -257,7 +279,7 @@ impl Template {
         for (to, from) in template.bytes.iter_mut().zip(octets) {
             *to = *from;
         }
-        Ok(template)
+        Ok(template.with_mtu(0))
     }
 
     /// Octets of the headers: 8, 36, 50, 56 or 70; 0 when [empty](Self::EMPTY).
@@ -286,6 +308,19 @@ impl Template {
         self.max_inner as usize
     }
 
+    /// The same headers, on a way that carries outer IP packets of at most `mtu` octets; 0 is no limit.
+    pub(crate) const fn with_mtu(mut self, mtu: u16) -> Template {
+        self.path_max = if mtu == 0 { u16::MAX } else { mtu.saturating_sub(self.overhead as u16) };
+        self.plain_max = if self.path_max < self.max_inner { self.path_max } else { self.max_inner };
+        self
+    }
+
+    /// Whether the way carries an inner frame of `len` octets in one packet.
+    #[inline]
+    pub(crate) const fn fits_path(&self, len: usize) -> bool {
+        len <= self.path_max as usize || self.path_max == u16::MAX
+    }
+
     /// Writes the headers into the first [`len`](Self::len) octets of `packet`; the inner frame lies
     /// behind them already.
     ///
@@ -294,7 +329,43 @@ impl Template {
     #[inline]
     pub fn write(&self, packet: &mut [u8], fields: &Fields) -> Option<()> {
         let (headers, inner) = packet.split_at_mut_checked(self.len())?;
+        if self.plain(fields, inner.len()) == Some(Plain::EthernetIpv4) {
+            self.write_ethernet_ipv4(headers.first_chunk_mut()?, inner.len(), fields);
+            return Some(());
+        }
         self.fill(headers, inner, fields)
+    }
+
+    /// The shape of the headers where they are written without reading the frame and nothing is wrong: a short
+    /// way for nearly all packets.
+    #[inline(always)]
+    pub(crate) fn plain(&self, fields: &Fields, inner_len: usize) -> Option<Plain> {
+        if fields.group.is_some() || inner_len > usize::from(self.plain_max) {
+            return None;
+        }
+        match (self.kind, self.checksum) {
+            (Kind::EthernetIpv4, UdpChecksum::Zero) => Some(Plain::EthernetIpv4),
+            (Kind::Vxlan, _) => Some(Plain::Vxlan),
+            _ => None,
+        }
+    }
+
+    /// The headers of [`Plain::EthernetIpv4`].
+    #[inline(always)]
+    pub(crate) fn write_ethernet_ipv4(
+        &self,
+        to: &mut [u8; ETHERNET_V4_LEN],
+        inner_len: usize,
+        fields: &Fields,
+    ) {
+        let udp_len = (inner_len as u16).wrapping_add(UDP_VXLAN_LEN as u16);
+        if let (Some((to, ip_to)), Some((from, ip_from))) =
+            (to.split_first_chunk_mut(), self.bytes.split_first_chunk::<{ ethernet::HEADER_LEN }>())
+            && let (Some(ip_to), Some(ip_from)) = (ip_to.first_chunk_mut(), ip_from.first_chunk())
+        {
+            *to = *from;
+            self.fill_v4(ip_to, ip_from, udp_len, 0, VxlanHeader::emit(fields.vni, None), fields);
+        }
     }
 
     /// The headers for the frame `inner`, apart from it: for a flood, where many headers go before
@@ -308,17 +379,24 @@ impl Template {
 
     #[inline]
     fn fill(&self, headers: &mut [u8], inner: &[u8], fields: &Fields) -> Option<()> {
-        let inner_len = u16::try_from(inner.len()).ok().filter(|len| *len <= self.max_inner)?;
-        // Cannot wrap: max_inner leaves room for both.
-        let udp_len = inner_len.wrapping_add(UDP_VXLAN_LEN as u16);
+        let udp_len = self.udp_len(inner)?;
         match self.kind {
             Kind::Empty => return None,
             Kind::Vxlan => *headers.first_chunk_mut()? = VxlanHeader::emit(fields.vni, fields.group),
-            Kind::Ipv4 => self.fill_v4(self.copied::<V4_LEN>(headers)?, udp_len, inner, fields),
+            Kind::Ipv4 => {
+                let vxlan = VxlanHeader::emit(fields.vni, fields.group);
+                let check = self.udp_checksum(udp_len, fields.source_port, &vxlan, inner);
+                let (to, from) = (headers.first_chunk_mut()?, self.bytes.first_chunk()?);
+                self.fill_v4(to, from, udp_len, check, vxlan, fields);
+            }
             Kind::Ipv6 => self.fill_v6(self.copied::<V6_LEN>(headers)?, udp_len, inner, fields),
             Kind::EthernetIpv4 => {
-                let headers = self.copied::<{ ethernet::HEADER_LEN + V4_LEN }>(headers)?;
-                self.fill_v4(headers.last_chunk_mut()?, udp_len, inner, fields);
+                let vxlan = VxlanHeader::emit(fields.vni, fields.group);
+                let check = self.udp_checksum(udp_len, fields.source_port, &vxlan, inner);
+                let (to, ip) = headers.split_first_chunk_mut::<{ ethernet::HEADER_LEN }>()?;
+                let (from, ip_from) = self.bytes.split_first_chunk()?;
+                *to = *from;
+                self.fill_v4(ip.first_chunk_mut()?, ip_from.first_chunk()?, udp_len, check, vxlan, fields);
             }
             Kind::EthernetIpv6 => {
                 let headers = self.copied::<{ ethernet::HEADER_LEN + V6_LEN }>(headers)?;
@@ -337,17 +415,50 @@ impl Template {
         Some(headers)
     }
 
+    /// The length that the UDP header states before this frame.
     #[inline(always)]
-    fn fill_v4(&self, h: &mut [u8; V4_LEN], udp_len: u16, inner: &[u8], fields: &Fields) {
-        let total_len = udp_len.wrapping_add(ipv4::HEADER_LEN as u16);
-        let ecn = fields.ecn & 3;
-        h[1] |= ecn;
-        [h[2], h[3]] = total_len.to_be_bytes();
-        [h[4], h[5]] = fields.ip_id.to_be_bytes();
-        let sum = [self.ip_sum, u16::from(ecn), total_len, fields.ip_id];
-        [h[10], h[11]] = (!sum_of(&sum)).to_be_bytes();
-        if let Some(tail) = h.last_chunk_mut() {
-            self.fill_udp(tail, udp_len, inner, fields);
+    fn udp_len(&self, inner: &[u8]) -> Option<u16> {
+        if inner.len() > self.max_inner() {
+            return None;
+        }
+        // Cannot wrap: max_inner leaves room for both.
+        Some((inner.len() as u16).wrapping_add(UDP_VXLAN_LEN as u16))
+    }
+
+    /// Writes the headers as a few numbers, each of which is stored once: the octets `from` of the template
+    /// with what differs filled in.
+    #[inline(always)]
+    fn fill_v4(
+        &self,
+        to: &mut [u8; V4_LEN],
+        from: &[u8; V4_LEN],
+        udp_len: u16,
+        udp_check: u16,
+        vxlan: [u8; vxlan::HEADER_LEN],
+        fields: &Fields,
+    ) {
+        let [total_len, ecn, id] =
+            [udp_len.wrapping_add(ipv4::HEADER_LEN as u16), u16::from(fields.ecn & 3), fields.ip_id];
+        let sum = u32::from(self.ip_sum) + u32::from(ecn) + u32::from(total_len) + u32::from(id);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let check = !((sum + (sum >> 16)) as u16);
+        let udp = u64::from(fields.source_port) << 48 | u64::from(udp_len) << 16 | u64::from(udp_check);
+        let start = u64::from(ecn) << 48 | u64::from(total_len) << 32 | u64::from(id) << 16;
+        if let (Some((start_to, to)), Some((start_from, from))) =
+            (to.split_first_chunk_mut(), from.split_first_chunk())
+            && let (Some((middle_to, to)), Some((middle_from, from))) =
+                (to.split_first_chunk_mut(), from.split_first_chunk())
+            && let (Some((addrs_to, to)), Some((addrs_from, from))) =
+                (to.split_first_chunk_mut::<8>(), from.split_first_chunk())
+            && let (Some((udp_to, to)), Some((udp_from, _))) =
+                (to.split_first_chunk_mut(), from.split_first_chunk())
+            && let Some(vxlan_to) = to.first_chunk_mut()
+        {
+            *start_to = (u64::from_ne_bytes(*start_from) | start.to_be()).to_ne_bytes();
+            *middle_to = (u32::from_ne_bytes(*middle_from) | u32::from(check).to_be()).to_ne_bytes();
+            *addrs_to = *addrs_from;
+            *udp_to = (u64::from_ne_bytes(*udp_from) | udp.to_be()).to_ne_bytes();
+            *vxlan_to = vxlan;
         }
     }
 
@@ -368,12 +479,13 @@ impl Template {
         if let Some(tail) = h.last_chunk_mut() {
             *tail = vxlan;
         }
-        if self.checksum == UdpChecksum::Full {
-            [h[6], h[7]] = self.udp_checksum(udp_len, fields.source_port, &vxlan, inner).to_be_bytes();
-        }
+        [h[6], h[7]] = self.udp_checksum(udp_len, fields.source_port, &vxlan, inner).to_be_bytes();
     }
 
     fn udp_checksum(&self, udp_len: u16, source_port: u16, vxlan: &[u8], inner: &[u8]) -> u16 {
+        if self.checksum == UdpChecksum::Zero {
+            return 0;
+        }
         // The length counts twice, in the pseudo header and in the header.
         let payload = Sum::new().add_bytes(vxlan).add_bytes(inner).value();
         match !sum_of(&[self.udp_sum, udp_len, udp_len, source_port, payload]) {

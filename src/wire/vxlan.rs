@@ -61,6 +61,46 @@ pub struct VxlanPolicy {
     pub group_policy: bool,
 }
 
+impl VxlanPolicy {
+    /// The bits that must not be set.
+    #[inline]
+    const fn forbidden(&self) -> u64 {
+        match self.reserved {
+            ReservedBits::Ignore => 0,
+            ReservedBits::Strict if self.group_policy => !(BASE_BITS | GROUP_BITS),
+            ReservedBits::Strict => !BASE_BITS,
+            ReservedBits::Mask(mask) => mask,
+        }
+    }
+
+    /// What is read as a VNI and nothing more.
+    pub(crate) const fn plain(&self) -> PlainVxlan {
+        let group = if self.group_policy { (FLAG_G as u64) << 56 } else { 0 };
+        PlainVxlan { mask: self.forbidden() | PlainVxlan::I | group }
+    }
+}
+
+/// A policy's view of headers without a group policy, worked out beforehand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainVxlan {
+    /// Of these bits the I flag alone is set.
+    mask: u64,
+}
+
+impl PlainVxlan {
+    const I: u64 = (FLAG_I as u64) << 56;
+
+    /// The VNI, where [`VxlanHeader::parse`] finds no group policy and nothing wrong.
+    #[inline(always)]
+    pub(crate) fn read(self, h: &[u8; HEADER_LEN]) -> Option<Vni> {
+        let word = u64::from_be_bytes(*h);
+        if word & self.mask != Self::I {
+            return None;
+        }
+        Some(Vni::truncate((word >> 8) as u32 & Vni::MAX.get()))
+    }
+}
+
 /// A VXLAN header.
 ///
 /// ```
@@ -99,13 +139,7 @@ impl VxlanHeader {
         if h[0] & FLAG_I == 0 {
             return Err(error(DropReason::NoVniFlag, 0));
         }
-        let forbidden = match policy.reserved {
-            ReservedBits::Ignore => 0,
-            ReservedBits::Strict if policy.group_policy => !(BASE_BITS | GROUP_BITS),
-            ReservedBits::Strict => !BASE_BITS,
-            ReservedBits::Mask(mask) => mask,
-        };
-        let set = u64::from_be_bytes(*h) & forbidden;
+        let set = u64::from_be_bytes(*h) & policy.forbidden();
         if set != 0 {
             return Err(error(DropReason::ReservedBits, (set.leading_zeros() / 8) as usize));
         }

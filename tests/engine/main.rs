@@ -1,6 +1,7 @@
 //! What the engine promises, over every kind of memory.
 
 mod ageing;
+mod batch;
 mod bridge;
 mod control;
 mod explain;
