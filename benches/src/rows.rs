@@ -107,7 +107,15 @@ fn fdb(rows: &mut Vec<Row>) {
     for (size, said) in [("1k", "1 k"), ("64k", "64 k")] {
         for what in ["hit", "miss"] {
             let work = format!("fdb-{what}/{size}");
-            rows.push(row(format!("FDB {what}, {said} entries"), ours(&work), hashbrown(&work), Ratio(1.1)));
+            let name = format!("FDB {what}, {said} entries");
+            rows.push(row(name.clone(), ours(&work), hashbrown(&work), Ratio(1.1)));
+            let ready = Figure::Of(job(&work, "hashbrown-ready"));
+            rows.push(row(
+                name,
+                ours(&work),
+                Peer::Here { name: "with ready keys, no age", figure: ready },
+                Shown,
+            ));
         }
     }
     let batch = "FDB hit, 1 M entries, batch of 32";

@@ -18,34 +18,50 @@ impl Seed {
     pub const fn new(bytes: [u8; 16]) -> Seed {
         let v = u128::from_le_bytes(bytes);
         // Offset, so that not even sixteen zeros multiply everything by zero.
-        Seed([v as u64 ^ 0x243f_6a88_85a3_08d3, (v >> 64) as u64 ^ 0x1319_8a2e_0370_7344])
+        Seed::of(v as u64 ^ 0x243f_6a88_85a3_08d3, (v >> 64) as u64 ^ 0x1319_8a2e_0370_7344)
     }
 
     /// A seed for tests and simulations, the same for the same `n`.
     pub const fn fixed(n: u64) -> Seed {
-        Seed([n ^ 0x243f_6a88_85a3_08d3, n.rotate_left(32) ^ 0x1319_8a2e_0370_7344])
+        Seed::of(n ^ 0x243f_6a88_85a3_08d3, n.rotate_left(32) ^ 0x1319_8a2e_0370_7344)
+    }
+
+    /// The second word is odd: a multiplication by it loses nothing.
+    const fn of(first: u64, second: u64) -> Seed {
+        Seed([first, second | 1])
     }
 
     /// The hash of 128 bits of key.
     ///
-    /// Two folded 64x64->128 multiplications (the construction of wyhash and foldhash), each with
-    /// a secret operand: every input bit reaches every output bit.
+    /// A folded 64x64->128 multiplication with both operands secret (the construction of wyhash and
+    /// foldhash), so that every input bit reaches every output bit. That is enough for tags; but under one
+    /// seed in twelve, keys in arithmetic progression, as addresses are assigned, crowd together in places
+    /// chosen by it. A second, plain multiplication ends that.
     #[inline]
-    pub(crate) const fn hash(&self, a: u64, b: u64) -> u64 {
-        let h = fold(a ^ self.0[0], b ^ self.0[1]);
-        fold(h ^ 0xa409_3822_299f_31d0, self.0[0] | 1)
+    pub(crate) const fn hash(&self, a: u64, b: u64) -> Hash {
+        let tag = fold(a ^ self.0[0], b ^ self.0[1]);
+        Hash { tag, place: tag.wrapping_mul(self.0[1]) }
     }
-    /// The hash of 128 bits of key as the two halves of a product, lower first: of the lower half
-    /// the high bits are the best, of the higher half all octets but the highest are as good.
-    ///
-    /// As [`hash`](Self::hash), but what the second multiplication spreads, by a public constant, is
-    /// not folded.
-    #[inline]
-    pub(crate) const fn hash_wide(&self, a: u64, b: u64) -> (u64, u64) {
-        let h = fold(a ^ self.0[0], b ^ self.0[1]);
-        let m = (h as u128).wrapping_mul(self.0[0] as u128);
-        (m as u64, (m >> 64) as u64)
-    }
+}
+
+/// A hash of 64 bits, in two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hash {
+    /// What tells keys apart that have met in one place: any bits of it.
+    pub(crate) tag: u64,
+    /// What places keys: its bits are better the higher they are.
+    pub(crate) place: u64,
+}
+
+impl Hash {
+    /// Of what is not there.
+    pub(crate) const NONE: Hash = Hash { tag: 0, place: 0 };
+}
+
+/// `place` scaled to `0..places`, no power of two needed: its high bits decide.
+#[inline]
+pub(crate) const fn scale(place: u64, places: usize) -> usize {
+    ((place as u128).wrapping_mul(places as u128) >> 64) as usize
 }
 
 #[inline]

@@ -1,72 +1,56 @@
 //! The hash index of the VNI and VTEP tables: from a key's hash to a record's id.
 //!
-//! A lookup reads one slot, which is one cache line, and a second one only where keys of the first
+//! A lookup reads one slot, which is half a cache line, and a second one only where keys of the first
 //! had to go elsewhere. It never reads a third, so the bound holds even against somebody who knows
 //! the [`Seed`](super::Seed) and chooses the keys: all that such keys reach is a refused insert.
 
 use super::Store;
+use super::hash::{Hash, scale};
+use super::tags::{TagGroup, Tags};
 use crate::error::CapacityError;
 
-/// Entries of one slot. Ten tags, ten ids and one count fill a cache line of 64 octets.
-const LANES: usize = 10;
+/// Entries of one slot. With their tags, the last of which no entry has, they are half a cache line.
+const LANES: usize = 6;
 
-/// The tag of a free lane; no entry has it.
-const FREE: u16 = 0;
-
-/// One cache line of an index's memory: room for ten entries.
+/// Half a cache line of an index's memory: room for six entries.
 ///
 /// Lend a table [`index_slots_for`] its capacity many.
 #[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
+#[repr(C, align(32))]
 pub struct IndexSlot {
-    tags: [u16; LANES],
+    /// Counts the entries whose first slot is this one and that are kept in their second.
+    tags: TagGroup,
     ids: [u32; LANES],
-    /// Entries whose first slot is this one and that are kept in their second.
-    away: u32,
 }
 
-const _: () = assert!(size_of::<IndexSlot>() == 64);
+const _: () = assert!(size_of::<IndexSlot>() == 32);
 
 impl IndexSlot {
     /// A slot without entries.
-    pub const EMPTY: IndexSlot = IndexSlot { tags: [FREE; LANES], ids: [0; LANES], away: 0 };
-
-    #[inline]
-    fn find(&self, tag: u16, is: &mut impl FnMut(u32) -> bool) -> Option<u32> {
-        // All tags are compared before any is looked into: this part becomes vector code.
-        let mut hits = 0u32;
-        for (lane, t) in self.tags.iter().enumerate() {
-            hits |= u32::from(*t == tag) << lane;
-        }
-        while hits != 0 {
-            let id = *self.ids.get(hits.trailing_zeros() as usize)?;
-            if is(id) {
-                return Some(id);
-            }
-            hits &= hits - 1;
-        }
-        None
-    }
+    pub const EMPTY: IndexSlot = IndexSlot { tags: TagGroup::EMPTY, ids: [0; LANES] };
 
     /// Puts an entry into a free lane; false where there is none.
-    fn put(&mut self, tag: u16, id: u32) -> bool {
-        for (t, i) in self.tags.iter_mut().zip(&mut self.ids) {
-            if *t == FREE {
-                (*t, *i) = (tag, id);
-                return true;
-            }
-        }
-        false
+    fn put(&mut self, tags: Tags, id: u32) -> bool {
+        let Some(lane) = self.tags.free() else { return false };
+        let Some(i) = self.ids.get_mut(lane) else { return false };
+        *i = id;
+        self.tags.set(lane, Some(tags));
+        true
     }
 
-    fn take(&mut self, tag: u16, id: u32) -> bool {
-        for (t, i) in self.tags.iter_mut().zip(&mut self.ids) {
-            if *t == tag && *i == id {
-                (*t, *i) = (FREE, 0);
-                return true;
-            }
+    fn take(&mut self, tags: Tags, id: u32) -> bool {
+        let Some(lane) = self.tags.matching(tags).find(|lane| self.ids.get(*lane) == Some(&id)) else {
+            return false;
+        };
+        self.clear(lane);
+        true
+    }
+
+    fn clear(&mut self, lane: usize) {
+        if let Some(i) = self.ids.get_mut(lane) {
+            *i = 0;
         }
-        false
+        self.tags.set(lane, None);
     }
 }
 
@@ -76,17 +60,17 @@ impl Default for IndexSlot {
     }
 }
 
-/// How many [`IndexSlot`]s a table of `entries` records should be lent: one for every seven.
+/// How many [`IndexSlot`]s a table of `entries` records should be lent: one for every three.
 ///
-/// Then at most seven places in ten are used, and the chance that any key of a whole table finds
+/// Then half of the places are used, and the chance that any key of a whole table finds
 /// no room is below one in a billion. Fewer slots are allowed: then the table may refuse a key as `Full` before its records run out.
 ///
 /// ```
 /// use overlane::table::index_slots_for;
-/// assert_eq!([1, 7, 8, 100_000].map(index_slots_for), [1, 1, 2, 14_286]);
+/// assert_eq!([1, 3, 4, 100_000].map(index_slots_for), [1, 1, 2, 33_334]);
 /// ```
 pub const fn index_slots_for(entries: usize) -> usize {
-    if entries == 0 { 1 } else { entries.div_ceil(7) }
+    if entries == 0 { 1 } else { entries.div_ceil(3) }
 }
 
 /// Where a key's entry may be: `first`, or `second` when `first` had no room.
@@ -94,7 +78,7 @@ pub const fn index_slots_for(entries: usize) -> usize {
 struct Place {
     first: usize,
     second: usize,
-    tag: u16,
+    tags: Tags,
 }
 
 /// A hash index over lent slots. It stores no keys: the caller says which record an id names.
@@ -119,62 +103,81 @@ impl<S: Store<IndexSlot>> Index<S> {
     }
 
     /// The two slots that `hash` may use, different ones where there are two.
-    ///
-    /// The low half picks the first slot; the high half picks the second by its upper bits and the
-    /// tag by its lower ones, so that neither tells the other.
     #[inline]
-    fn place(slots: usize, hash: u64) -> Place {
-        let n = slots as u64;
-        let (low, high) = (hash & 0xffff_ffff, hash >> 32);
-        let first = low.wrapping_mul(n) >> 32;
-        let second = first + 1 + (high.wrapping_mul(n.saturating_sub(1)) >> 32);
-        let second = if second >= n { second.wrapping_sub(n) } else { second };
-        Place { first: first as usize, second: second as usize, tag: (high as u16).max(1) }
+    fn place(slots: usize, hash: Hash) -> Place {
+        let first = scale(hash.place, slots);
+        let second = first.wrapping_add(1).wrapping_add(scale(hash.place << 32, slots.saturating_sub(1)));
+        let second = if second >= slots { second.wrapping_sub(slots) } else { second };
+        Place { first, second, tags: Tags::new(hash.tag) }
     }
 
-    /// The id filed under `hash` for which `is` holds. At most two slots, so at most 20 calls of `is`.
+    /// The id filed under `hash` for which `is` holds. At most two slots, so at most 12 calls of `is`.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: Hash, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let slots = self.slots.as_slice();
         let place = Self::place(slots.len(), hash);
         let first = slots.get(place.first)?;
-        let found = first.find(place.tag, &mut is);
-        if found.is_some() || first.away == 0 {
-            return found;
+        for lane in first.tags.matching(place.tags) {
+            let id = *first.ids.get(lane)?;
+            if is(id) {
+                return Some(id);
+            }
         }
-        slots.get(place.second)?.find(place.tag, &mut is)
+        if first.tags.overflow() == 0 {
+            return None;
+        }
+        let second = slots.get(place.second)?;
+        let mut matches = second.tags.matching(place.tags);
+        matches.find_map(|lane| second.ids.get(lane).copied().filter(|id| is(*id)))
     }
 
     /// Files `id` under `hash`; false, and nothing changed, where there is no room.
     ///
     /// The key must not be filed already. `hash_of` is the hash under which an id was filed. Where
-    /// both slots are full, one of their 20 entries is moved to its own other slot, if that has room.
+    /// both slots are full, one of their 12 entries is moved to its own other slot, if that has room.
     #[must_use]
-    pub(crate) fn insert(&mut self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) -> bool {
+    pub(crate) fn insert(&mut self, hash: Hash, id: u32, hash_of: impl Fn(u32) -> Hash) -> bool {
         let slots = self.slots.as_mut_slice();
         let count = slots.len();
         let place = Self::place(count, hash);
-        if put(slots, place.first, place.tag, id) {
+        if put(slots, place.first, place.tags, id) {
             return true;
         }
-        if put(slots, place.second, place.tag, id) {
-            adjust(slots, place.first, 1);
+        // The count of what is away never saturates.
+        let may_go_away =
+            |slots: &[IndexSlot], from: usize| slots.get(from).is_some_and(|s| s.tags.may_overflow());
+        let away = may_go_away(slots, place.first);
+        if away && put(slots, place.second, place.tags, id) {
+            leave(slots, place.first);
             return true;
         }
         for here in [place.first, place.second] {
+            if here != place.first && !away {
+                break;
+            }
             for lane in 0..LANES {
-                let Some(resident) = slots.get(here).map(|slot| slot.ids[lane]) else { return false };
+                let Some(resident) = slots.get(here).and_then(|slot| slot.ids.get(lane)).copied() else {
+                    return false;
+                };
                 let its = Self::place(count, hash_of(resident));
-                let (there, step) = if its.first == here { (its.second, 1) } else { (its.first, -1) };
-                if !put(slots, there, its.tag, resident) {
+                let at_home = its.first == here;
+                if at_home && !may_go_away(slots, here) {
                     continue;
                 }
-                adjust(slots, its.first, step);
+                if !put(slots, if at_home { its.second } else { its.first }, its.tags, resident) {
+                    continue;
+                }
+                if at_home {
+                    leave(slots, its.first)
+                } else {
+                    come_back(slots, its.first)
+                }
                 if let Some(slot) = slots.get_mut(here) {
-                    (slot.tags[lane], slot.ids[lane]) = (place.tag, id);
+                    slot.clear(lane);
+                    slot.put(place.tags, id);
                 }
                 if here != place.first {
-                    adjust(slots, place.first, 1);
+                    leave(slots, place.first);
                 }
                 return true;
             }
@@ -183,27 +186,35 @@ impl<S: Store<IndexSlot>> Index<S> {
     }
 
     /// Takes out what [`insert`](Self::insert) filed; false where there is no such entry.
-    pub(crate) fn remove(&mut self, hash: u64, id: u32) -> bool {
+    pub(crate) fn remove(&mut self, hash: Hash, id: u32) -> bool {
         let slots = self.slots.as_mut_slice();
         let place = Self::place(slots.len(), hash);
-        if slots.get_mut(place.first).is_some_and(|slot| slot.take(place.tag, id)) {
+        if slots.get_mut(place.first).is_some_and(|slot| slot.take(place.tags, id)) {
             return true;
         }
-        if slots.get_mut(place.second).is_some_and(|slot| slot.take(place.tag, id)) {
-            adjust(slots, place.first, -1);
+        if slots.get_mut(place.second).is_some_and(|slot| slot.take(place.tags, id)) {
+            come_back(slots, place.first);
             return true;
         }
         false
     }
 }
 
-fn put(slots: &mut [IndexSlot], at: usize, tag: u16, id: u32) -> bool {
-    slots.get_mut(at).is_some_and(|slot| slot.put(tag, id))
+fn put(slots: &mut [IndexSlot], at: usize, tags: Tags, id: u32) -> bool {
+    slots.get_mut(at).is_some_and(|slot| slot.put(tags, id))
 }
 
-fn adjust(slots: &mut [IndexSlot], at: usize, step: i32) {
-    if let Some(slot) = slots.get_mut(at) {
-        slot.away = slot.away.wrapping_add_signed(step);
+/// Counts one more entry of a slot that is kept elsewhere.
+fn leave(slots: &mut [IndexSlot], from: usize) {
+    if let Some(slot) = slots.get_mut(from) {
+        slot.tags.overflow_add();
+    }
+}
+
+/// Counts one fewer.
+fn come_back(slots: &mut [IndexSlot], to: usize) {
+    if let Some(slot) = slots.get_mut(to) {
+        slot.tags.overflow_sub();
     }
 }
 
@@ -214,18 +225,24 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
+    const SAME: Hash = Hash { tag: 0xdead_beef_0bad_cafe, place: 0xdead_beef_0bad_cafe };
+
     /// Finds exactly the ids that are `present`, and counts what is away from home; `hashes[id]` is the hash of `id`.
-    fn check(index: &Index<Vec<IndexSlot>>, hashes: &[u64], present: impl Fn(u32) -> bool) {
+    fn check(index: &Index<Vec<IndexSlot>>, hashes: &[Hash], present: impl Fn(u32) -> bool) {
         let mut away = 0;
         for (id, hash) in hashes.iter().enumerate() {
             let id = id as u32;
             assert_eq!(index.find(*hash, |i| i == id), present(id).then_some(id));
             let place = Index::<Vec<IndexSlot>>::place(index.slots.len(), *hash);
             let first = &index.slots[place.first];
-            let at_home = first.ids.iter().zip(&first.tags).any(|(i, t)| *t != FREE && *i == id);
+            let at_home = first.tags.occupied().any(|lane| first.ids[lane] == id);
             away += u32::from(present(id) && !at_home);
         }
-        assert_eq!(index.slots.iter().map(|s| s.away).sum::<u32>(), away, "entries not in their first slot");
+        assert_eq!(
+            index.slots.iter().map(|s| u32::from(s.tags.overflow())).sum::<u32>(),
+            away,
+            "entries not in their first slot"
+        );
     }
 
     fn index(slots: usize) -> Index<Vec<IndexSlot>> {
@@ -240,15 +257,15 @@ mod tests {
     #[test]
     fn lent_slots_are_reset() {
         let mut used = index(1);
-        assert!(used.insert(7, 3, |_| 7));
-        assert_eq!(Index::new(used.slots, "index").unwrap().find(7, |_| true), None);
+        assert!(used.insert(SAME, 3, |_| SAME));
+        assert_eq!(Index::new(used.slots, "index").unwrap().find(SAME, |_| true), None);
     }
 
     #[test]
     fn one_and_two_slots_fill_to_the_last_lane() {
         for slots in [1, 2] {
             let mut index = index(slots);
-            let hashes: Vec<u64> = (0..100).map(|k| Seed::fixed(1).hash(k, 9)).collect();
+            let hashes: Vec<Hash> = (0..100).map(|k| Seed::fixed(1).hash(k, 9)).collect();
             let taken = hashes
                 .iter()
                 .enumerate()
@@ -275,18 +292,18 @@ mod tests {
     #[test]
     fn a_full_index_refuses_and_stays_as_it_was() {
         let mut index = index(7);
-        let hashes: Vec<u64> = (0..200).map(|k| Seed::fixed(2).hash(k, 9)).collect();
+        let hashes: Vec<Hash> = (0..200).map(|k| Seed::fixed(2).hash(k, 9)).collect();
         let mut present = [false; 200];
         for (id, hash) in hashes.iter().enumerate() {
             let before = index.slots.clone();
             present[id] = index.insert(*hash, id as u32, |i| hashes[i as usize]);
             if !present[id] {
-                assert!(before.iter().zip(&index.slots).all(|(a, b)| a.ids == b.ids && a.away == b.away));
+                assert!(before.iter().zip(&index.slots).all(|(a, b)| a.ids == b.ids && a.tags == b.tags));
             }
         }
         check(&index, &hashes, |id| present[id as usize]);
         let full = present.iter().filter(|p| **p).count();
-        assert!((63..=70).contains(&full), "{full} of 70 lanes");
+        assert!((36..=42).contains(&full), "{full} of 42 lanes");
         for id in (0..200).step_by(2) {
             assert_eq!(index.remove(hashes[id], id as u32), present[id]);
             present[id] = false;
@@ -296,19 +313,19 @@ mod tests {
             assert_eq!(index.remove(hashes[id], id as u32), *p);
         }
         check(&index, &hashes, |_| false);
-        assert!(index.slots.iter().all(|s| s.tags == [FREE; LANES] && s.away == 0));
+        assert!(index.slots.iter().all(|s| s.tags == TagGroup::EMPTY));
     }
 
     #[test]
     fn entries_that_give_way_go_elsewhere_and_home_again() {
         let mut index = index(7);
-        let hashes: Vec<u64> = (0..140).map(|k| Seed::fixed(3).hash(k, 9)).collect();
-        let mut present = [false; 140];
+        let hashes: Vec<Hash> = (0..84).map(|k| Seed::fixed(3).hash(k, 9)).collect();
+        let mut present = [false; 84];
         let mut x = 1u32;
         // Twice as many keys as lanes: about nine lanes in ten are taken.
         for _ in 0..20_000 {
             x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let id = (x >> 8) % 140;
+            let id = (x >> 8) % 84;
             let (hash, here) = (hashes[id as usize], &mut present[id as usize]);
             *here =
                 if *here { !index.remove(hash, id) } else { index.insert(hash, id, |i| hashes[i as usize]) };
@@ -319,13 +336,11 @@ mod tests {
     #[test]
     fn equal_hashes_cost_two_slots_and_then_refusals() {
         let mut index = index(100);
-        let taken = (0..1000)
-            .filter(|id| index.insert(0xdead_beef_0bad_cafe, *id, |_| 0xdead_beef_0bad_cafe))
-            .count();
+        let taken = (0..1000).filter(|id| index.insert(SAME, *id, |_| SAME)).count();
         assert_eq!(taken, 2 * LANES);
         let mut calls = 0;
         assert_eq!(
-            index.find(0xdead_beef_0bad_cafe, |_| {
+            index.find(SAME, |_| {
                 calls += 1;
                 false
             }),

@@ -11,6 +11,7 @@ pub mod index;
 pub mod lpm;
 pub mod port;
 pub mod store;
+mod tags;
 pub mod vni;
 pub mod vtep;
 

@@ -3,6 +3,7 @@
 //! Any of the 2^24 identifiers of RFC 7348, section 5, in any number up to the table's capacity.
 //! Each gets a small dense [`VniIndex`], by which other tables keep what belongs to it.
 
+use super::hash::Hash;
 use super::index::{Index, IndexSlot};
 use super::{Seed, Store, ids};
 use crate::addr::{MacAddr, Vni};
@@ -153,7 +154,7 @@ pub struct VniTable<I, R> {
 }
 
 #[inline]
-fn hash(seed: &Seed, vni: Vni) -> u64 {
+fn hash(seed: &Seed, vni: Vni) -> Hash {
     // The constant keeps a weak seed (all zero) from sending every VNI to one place.
     seed.hash(u64::from(vni.get()), 0x9e37_79b9_7f4a_7c15)
 }
@@ -193,7 +194,7 @@ impl<I: Store<IndexSlot>, R: Store<VniSlot>> VniTable<I, R> {
         let id = ids::lowest(records).ok_or(VniError::Full(vni))?;
         let hash_of = |id: u32| {
             let entry = records.get(id as usize).and_then(|slot| slot.entry);
-            entry.map_or(0, |entry| hash(seed, entry.vni))
+            entry.map_or(Hash::NONE, |entry| hash(seed, entry.vni))
         };
         if !index.insert(hash(seed, vni), id, hash_of) {
             return Err(VniError::Full(vni));

@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 
+use super::hash::Hash;
 use super::index::{Index, IndexSlot};
 use super::{Seed, Store, ids};
 use crate::addr::{MacAddr, VtepId};
@@ -135,7 +136,7 @@ pub struct VtepTable<I, R> {
 
 /// The hash of a canonical address.
 #[inline]
-fn hash(seed: &Seed, addr: IpAddr) -> u64 {
+fn hash(seed: &Seed, addr: IpAddr) -> Hash {
     match addr {
         // The constant keeps a weak seed (all zero) from sending every address to one place.
         IpAddr::V4(v4) => seed.hash(u64::from(v4.to_bits()), 0xd1b5_4a32_d192_ed03),
@@ -143,9 +144,9 @@ fn hash(seed: &Seed, addr: IpAddr) -> u64 {
     }
 }
 
-fn hash_of(seed: &Seed, records: &[VtepSlot], id: u32) -> u64 {
+fn hash_of(seed: &Seed, records: &[VtepSlot], id: u32) -> Hash {
     let vtep = records.get(id as usize).and_then(|slot| slot.vtep.as_ref());
-    vtep.map_or(0, |vtep| hash(seed, vtep.config.addr))
+    vtep.map_or(Hash::NONE, |vtep| hash(seed, vtep.config.addr))
 }
 
 impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {

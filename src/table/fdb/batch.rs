@@ -1,7 +1,7 @@
 //! Many keys at once: what is far away is asked for first and used later, so that the waiting overlaps.
 
-use super::record::{Key, Slot, stamp, ticks, unlikely};
-use super::{Fdb, Probe, Quota, SlotGroup, TagGroup};
+use super::record::{Key, Slot, Window, stamp, ticks, unlikely};
+use super::{EntryKind, Fdb, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
 use crate::time::Instant;
@@ -40,7 +40,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         for (keys, out) in keys.chunks(LANES).zip(out.chunks_mut(LANES)) {
             let lanes = self.gather(keys, |(vni, mac)| Key::new(*vni, *mac));
             for ((out, lane), _) in out.iter_mut().zip(&lanes).zip(keys) {
-                *out = self.answer(lane, now).map(Slot::destination);
+                *out = self.answer(lane, now);
             }
         }
     }
@@ -64,11 +64,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
             let destinations = self.gather(frames, |f| Key::new(f.vni, f.destination));
             let lanes = sources.iter().zip(&destinations);
             for ((out, (source, destination)), frame) in out.iter_mut().zip(lanes).zip(frames) {
-                out.0 = match self.answer(source, now) {
-                    Some(slot) => slot.probe(source.key, now, self.ageing, frame.from),
-                    None => Probe::Missing,
-                };
-                out.1 = self.answer(destination, now).map(Slot::destination);
+                out.0 = self.probe_of(source, now, frame.from);
+                out.1 = self.answer(destination, now);
             }
         }
     }
@@ -101,19 +98,35 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         lanes
     }
 
-    /// The living entry of a lane's key.
+    /// What [`lookup`](Self::lookup) gives for a lane's key.
     #[inline(always)]
-    fn answer(&self, lane: &Lane, now: u32) -> Option<&Slot> {
+    fn answer(&self, lane: &Lane, now: u32) -> Option<Destination> {
         if lane.found {
-            let slot = self.slots.as_slice().get(lane.group)?.get(lane.slot)?;
-            if slot.surely_holds(lane.key, now, self.ageing) {
-                return Some(slot);
+            let found = self.slots.as_slice().get(lane.group)?.get(lane.slot)?.without(lane.key);
+            if found.is_surely(Window::new(now, self.ageing)) {
+                return Some(found.destination());
             }
         } else if lane.overflow == 0 {
             return None;
         }
         unlikely();
-        self.find_further(lane.key, now)
+        self.find(lane.key, now).map(Slot::destination)
+    }
+
+    /// What [`probe`](Self::probe) gives for a lane's key.
+    #[inline(always)]
+    fn probe_of(&self, lane: &Lane, now: u32, from: Destination) -> Probe {
+        if lane.found {
+            let slot = self.slots.as_slice().get(lane.group).and_then(|slots| slots.get(lane.slot));
+            let seen = Slot::new(lane.key, from, EntryKind::Learned, now);
+            if slot.is_some_and(|slot| slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64) {
+                return Probe::Fresh;
+            }
+        } else if lane.overflow == 0 {
+            return Probe::Missing;
+        }
+        unlikely();
+        self.probe_anyhow(lane.key, now, from)
     }
 }
 
@@ -128,5 +141,5 @@ struct Lane {
 }
 
 impl Lane {
-    const EMPTY: Lane = Lane { key: Key { mac: 0, vni: 0 }, group: 0, slot: 0, found: false, overflow: 0 };
+    const EMPTY: Lane = Lane { key: Key { low: 0, high: 0 }, group: 0, slot: 0, found: false, overflow: 0 };
 }

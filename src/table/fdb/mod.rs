@@ -4,7 +4,7 @@
 //!
 //! Two arrays of the same length: tag groups of 8 octets ([`TagGroup`]) and slot groups of 112
 //! octets ([`SlotGroup`]), each for seven entries. A tag group holds one octet of each entry's
-//! hash (7 bits of it, another octet for each slot), 0 where the slot is free, and in its last octet a
+//! hash (7 bits of it, another octet for each slot), 0 where the slot is free, and in its lowest octet a
 //! count of the entries that belong here first and live elsewhere because this group was full when
 //! they came: so one word of 8 octets tells all that a search needs. A slot is 16 octets: the key (48
 //! bits MAC, 24 bits VNI), the destination (17 bits), the kind (2 bits) and the stamp of the last
@@ -29,20 +29,27 @@
 //!
 //! | call | cache lines touched |
 //! |---|---|
-//! | hit | one of tags, one of slots; one more of tags for entries in their secondary group (1 in 80 in a table just filled to 50 %, 1 in 20 after many generations of addresses none of which was ever refreshed) |
-//! | miss | one of tags; one more where the primary has overflowed (1 in 34 at 50 %, 1 in 14 at 60 %; 1 in 8 and 1 in 4 after such generations); one of slots for each tag that is equal by chance (1 in 37 misses) |
+//! | hit | one of tags, one of slots; one more of tags for entries in their secondary group (1 in 150 in a table just filled to 44 %) |
+//! | miss | one of tags; one more where the primary has overflowed (1 in 69 at 44 %, 1 in 34 at 50 %, 1 in 14 at 60 %; more often after many generations of addresses none of which was ever refreshed); one of slots for each tag that is equal by chance (1 in 41 misses) |
 //! | learn, refreshing | as a hit, and the slot is written |
 //! | learn, new | as a miss, and one slot is written; in a full group at most both groups' 4 lines of slots and one of tags for each entry of the primary |
 //! | sweep | the slots; one of tags per group that something is removed from |
 //!
-//! A lookup in a loop takes about 44 instructions on x86-64-v3, 47 on any x86-64 (the mean of hits and
-//! misses, counted with 65,536 entries). [`lookup_batch`](Fdb::lookup_batch) and [`cross_batch`](Fdb::cross_batch) ask a
+//! A hit in a loop takes about 45 instructions on x86-64-v3. What has expired is told by the compare that tells
+//! the address: one subtraction serves the last octets of the address and the age, so that no time is spent
+//! on it. [`lookup_batch`](Fdb::lookup_batch) and [`cross_batch`](Fdb::cross_batch) ask a
 //! large table for the lines of up to 32 keys before they use the first: more instructions, but the waiting for
 //! memory overlaps.
 //!
+//! # Hash
+//!
+//! One folded multiplication of the key with both words of the secret seed, as foldhash does it, gives the tags. The
+//! group is taken from its product with the seed's second word: straight from the fold, addresses
+//! assigned in order crowd together under one seed in twelve, up to four in five of them beyond their groups.
+//!
 //! # Memory
 //!
-//! 120 octets per group of seven, so 17.1 per slot. [`groups_for`] plans for a load of 50 %: 34.3
+//! 120 octets per group of seven, so 17.1 per slot. [`groups_for`] plans for a load of 44 %: 38.6
 //! octets per entry, and 8 for each port and VTEP ([`Quota`]). A table lent half as many groups holds
 //! nearly as many entries, but a third of its groups overflow.
 //!
@@ -76,8 +83,8 @@ pub use quota::Quota;
 
 use self::group::WIDTH;
 use self::quota::Accounts;
-use self::record::{Key, Slot, ageing_ticks, stamp, ticks, unlikely};
-use self::room::Place;
+use self::record::{Key, Slot, Window, ageing_ticks, stamp, ticks, unlikely};
+use self::room::{Look, Place};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::{CapacityError, FdbError};
 use crate::table::{Seed, Store};
@@ -86,20 +93,20 @@ use crate::time::Instant;
 /// The most groups that a table can use: 2^26, a thousand million entries.
 pub const MAX_GROUPS: usize = 1 << 26;
 
-/// How many groups hold `entries` entries at a load of 50 %, where few groups overflow and none evicts
+/// How many groups hold `entries` entries at a load of 44 %, where few groups overflow and none evicts
 /// before the table holds so many. At least 1; up to 14 entries fit exactly.
 ///
 /// ```
 /// use overlane::table::fdb::groups_for;
 /// assert_eq!(groups_for(14), 2);
-/// assert_eq!(groups_for(65_536) * 120, 2_247_000); // octets
+/// assert_eq!(groups_for(65_536) * 120, 2_527_920); // octets
 /// ```
 pub const fn groups_for(entries: usize) -> usize {
     let groups = if entries <= 2 * WIDTH {
         entries.div_ceil(WIDTH)
     } else {
-        // Two groups for seven entries; in two steps, so that no product overflows.
-        entries / WIDTH * 2 + (entries % WIDTH * 2).div_ceil(WIDTH)
+        // Nine groups, of seven, for 28 entries; in two steps, so that no product overflows.
+        entries / 28 * 9 + (entries % 28 * 9).div_ceil(28)
     };
     if groups == 0 { 1 } else { groups }
 }
@@ -264,7 +271,19 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// Where `mac` is. An entry that has expired is a miss, swept or not.
     #[inline(always)]
     pub fn lookup(&self, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
-        Some(self.find(Key::new(vni, mac), stamp(ticks(now)))?.destination())
+        let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
+        match self.look(key) {
+            Look::Nothing => return None,
+            Look::Probably(slot) => {
+                let found = slot.without(key);
+                if found.is_surely(Window::new(now, self.ageing)) {
+                    return Some(found.destination());
+                }
+            }
+            Look::Further => {}
+        }
+        unlikely();
+        self.find(key, now).map(Slot::destination)
     }
 
     /// The whole entry; `None` where [`lookup`](Self::lookup) would miss.
@@ -277,10 +296,24 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     #[inline(always)]
     pub fn probe(&self, now: Instant, vni: Vni, mac: MacAddr, from: Destination) -> Probe {
         let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
-        match self.find(key, now) {
-            Some(slot) => slot.probe(key, now, self.ageing, from),
-            None => Probe::Missing,
+        match self.look(key) {
+            Look::Nothing => return Probe::Missing,
+            Look::Probably(slot) => {
+                let seen = Slot::new(key, from, EntryKind::Learned, now);
+                if slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64 {
+                    return Probe::Fresh;
+                }
+            }
+            Look::Further => {}
         }
+        unlikely();
+        self.probe_anyhow(key, now, from)
+    }
+
+    /// [`probe`](Self::probe) in all its cases.
+    #[inline(never)]
+    fn probe_anyhow(&self, key: Key, now: u32, from: Destination) -> Probe {
+        self.find(key, now).map_or(Probe::Missing, |slot| slot.probe(now, self.ageing, from))
     }
 
     /// Notes that `mac` was seen coming from `from`.

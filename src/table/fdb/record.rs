@@ -52,33 +52,38 @@ fn instant(reference: u64, stamp: u32) -> Instant {
 #[inline(always)]
 pub(super) const fn unlikely() {}
 
-/// What an entry is found by.
+/// What an entry is found by: a MAC address and a VNI, in the places that they have in a [`Slot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
-    /// The MAC address, its first octet lowest, so that none is turned round, in the high 48 bits.
-    pub(super) mac: u64,
-    pub(super) vni: u32,
+    /// From the top: the VNI (24); the first four octets of the address, the first one lowest so that none is
+    /// turned round (32); zeros (8).
+    pub(super) low: u64,
+    /// The last two octets of the address (16); zeros (48).
+    pub(super) high: u64,
 }
 
 impl Key {
     #[inline]
     pub(super) const fn new(vni: Vni, mac: MacAddr) -> Key {
         let [a, b, c, d, e, f] = mac.0;
-        Key { mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) << MAC_AT, vni: vni.get() }
+        let head = u32::from_le_bytes([a, b, c, d]) as u64;
+        let tail = u16::from_le_bytes([e, f]) as u64;
+        // Put together as a pair of VNI and address lies in memory, where one load gets both.
+        Key { low: (head << 32 | vni.get() as u64).rotate_left(32 + FLAGS), high: tail << TAIL_AT }
     }
 
     /// Whether it may be learned: see [`MacAddr::is_unicast`].
     #[inline]
     pub(super) const fn is_unicast(self) -> bool {
-        self.mac & 1 << MAC_AT == 0 && self.mac != 0
+        self.low & 1 << FLAGS == 0 && ((self.low >> FLAGS) as u32 != 0 || self.high != 0)
     }
 }
 
-/// An entry, packed. `low`, from the top: MAC address as in the [`Key`] (48), id of the port or VTEP
-/// (16). `high`: unused (4), whether it lives in its secondary group (1), kind (2), port or VTEP (1), VNI
-/// (24), 0 (1), stamp (31).
+/// An entry, packed. `low`, from the top: VNI and first four octets of the MAC address as in the [`Key`] (56), port
+/// or VTEP (1), unused (4), whether it lives in its secondary group (1), kind (2). `high`: the last two
+/// octets (16), 0 (1), stamp (31), id of the port or VTEP (16).
 ///
-/// The 0 makes one subtraction of two `high`s tell both whether the VNIs are equal and how old the stamp is.
+/// The 0 keeps a sum with a stamp from reaching the octets above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub(super) struct Slot {
@@ -86,22 +91,61 @@ pub(super) struct Slot {
     high: u64,
 }
 
-const MAC_AT: u32 = 16;
-const ID: u64 = 0xffff;
-const VNI_AT: u32 = 32;
-const FLAGS_AT: u32 = 56;
-const VTEP: u64 = 1 << FLAGS_AT;
-const KIND_AT: u32 = FLAGS_AT + 1;
+/// Bits of `low` below the key.
+const FLAGS: u32 = 8;
+const VNI_AT: u32 = 40;
+const VTEP: u64 = 1 << 7;
+const KIND: u64 = 3;
 /// The lower bit of the kind: the entry expires. Nothing else has it, a free slot least of all.
-const AGES: u64 = 1 << KIND_AT;
-const AWAY: u64 = 1 << (FLAGS_AT + 3);
+const AGES: u64 = 1;
+const AWAY: u64 = 1 << 2;
+const ID: u64 = 0xffff;
+const STAMP_AT: u32 = 16;
+const TAIL_AT: u32 = 48;
+
+/// The stamps that are surely alive, as they are in a `high`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    oldest: u64,
+    span: u64,
+}
+
+impl Window {
+    /// Of the `ageing` ticks up to `now`. Where the stamps have wrapped meanwhile, it lacks those from before.
+    #[inline]
+    pub(super) const fn new(now: u32, ageing: u32) -> Window {
+        // Below zero in the first ticks.
+        let oldest = (now as u64).wrapping_sub(ageing as u64).wrapping_add(1);
+        Window { oldest: oldest << STAMP_AT, span: (ageing as u64) << STAMP_AT }
+    }
+}
+
+/// A slot without what it has in common with a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found(Slot);
+
+impl Found {
+    /// Whether the slot is the entry of the key, with a stamp in `alive`. Nearly always the answer for what is
+    /// looked up; where it is not true, nothing is said.
+    #[inline]
+    pub(super) const fn is_surely(self, alive: Window) -> bool {
+        // Octets that differ are far above any stamp.
+        self.0.high.wrapping_sub(alive.oldest) < alive.span && self.0.low >> FLAGS == 0
+    }
+
+    /// Of the slot, where it is the entry of the key.
+    #[inline]
+    pub(super) const fn destination(self) -> Destination {
+        self.0.destination()
+    }
+}
 
 /// A destination as its parts of `low` and `high`.
 #[inline]
 const fn pack(destination: Destination) -> (u64, u64) {
     match destination {
-        Destination::Port(p) => (p.0 as u64, 0),
-        Destination::Vtep(v) => (v.0 as u64, VTEP),
+        Destination::Port(p) => (0, p.0 as u64),
+        Destination::Vtep(v) => (VTEP, v.0 as u64),
     }
 }
 
@@ -113,58 +157,57 @@ impl Slot {
     pub(super) const fn new(key: Key, destination: Destination, kind: EntryKind, stamp: u32) -> Slot {
         let kind = match kind {
             EntryKind::Learned => AGES,
-            EntryKind::Sticky => AGES | 2 << KIND_AT,
-            EntryKind::Static => 2 << KIND_AT,
+            EntryKind::Sticky => AGES | 2,
+            EntryKind::Static => 2,
         };
-        let (id, vtep) = pack(destination);
-        Slot { low: key.mac | id, high: kind | vtep | (key.vni as u64) << VNI_AT | stamp as u64 }
+        let (vtep, id) = pack(destination);
+        Slot { low: key.low | kind | vtep, high: key.high | (stamp as u64) << STAMP_AT | id }
     }
 
     /// The same entry, as it stands in its primary or its secondary group.
     #[inline]
     pub(super) const fn placed(self, away: bool) -> Slot {
-        Slot { high: if away { self.high | AWAY } else { self.high & !AWAY }, ..self }
+        Slot { low: if away { self.low | AWAY } else { self.low & !AWAY }, ..self }
     }
 
     /// Whether it lives in its secondary group.
     #[inline]
     pub(super) const fn is_away(&self) -> bool {
-        self.high & AWAY != 0
+        self.low & AWAY != 0
     }
 
     #[inline]
     pub(super) const fn key(&self) -> Key {
-        Key { mac: self.low & !ID, vni: (self.high >> VNI_AT) as u32 & Vni::MAX.get() }
+        Key { low: self.low >> FLAGS << FLAGS, high: self.high >> TAIL_AT << TAIL_AT }
     }
 
     #[inline]
     pub(super) const fn holds(&self, key: Key) -> bool {
-        self.low & !ID == key.mac && (self.high >> VNI_AT) as u32 & Vni::MAX.get() == key.vni
+        (self.low ^ key.low) >> FLAGS == 0 && (self.high ^ key.high) >> TAIL_AT == 0
     }
 
-    /// Whether this is the entry of `key`, seen less than `ageing` ticks before `now`. Nearly always the
-    /// answer for what is looked up; where it is not true, nothing is said.
     #[inline]
-    pub(super) const fn surely_holds(&self, key: Key, now: u32, ageing: u32) -> bool {
-        let now = (key.vni as u64) << VNI_AT | now as u64;
-        (self.low ^ key.mac) <= ID && now.wrapping_sub(self.high) << 8 < (ageing as u64) << 8
+    pub(super) const fn without(&self, key: Key) -> Found {
+        Found(Slot { low: self.low ^ key.low, high: self.high ^ key.high })
     }
 
     /// Ticks since this entry was seen, where it differs from `now` in the stamp alone and `now` is not
     /// before it; otherwise more than any age.
     #[inline]
     pub(super) const fn age_if_equal(&self, now: &Slot) -> u64 {
-        if self.low == now.low { now.high.wrapping_sub(self.high) } else { u64::MAX }
+        // What differs in the id goes to the highest bits.
+        let age = now.high.wrapping_sub(self.high).rotate_right(STAMP_AT);
+        if self.low == now.low { age } else { u64::MAX }
     }
 
     #[inline]
     pub(super) const fn is_free(&self) -> bool {
-        self.high >> KIND_AT & 3 == 0
+        self.low & KIND == 0
     }
 
     #[inline]
     pub(super) const fn kind(&self) -> EntryKind {
-        match self.high >> KIND_AT & 3 {
+        match self.low & KIND {
             2 => EntryKind::Static,
             3 => EntryKind::Sticky,
             _ => EntryKind::Learned,
@@ -173,19 +216,20 @@ impl Slot {
 
     #[inline]
     pub(super) const fn destination(&self) -> Destination {
-        let id = self.low as u16;
-        if self.high & VTEP != 0 { Destination::Vtep(VtepId(id)) } else { Destination::Port(PortId(id)) }
+        let id = self.high as u16;
+        if self.low & VTEP != 0 { Destination::Vtep(VtepId(id)) } else { Destination::Port(PortId(id)) }
     }
 
     #[inline]
     pub(super) const fn leads_to(&self, destination: Destination) -> bool {
-        let (id, vtep) = pack(destination);
-        self.low & ID == id && self.high & VTEP == vtep
+        let (vtep, id) = pack(destination);
+        self.low & VTEP == vtep && self.high & ID == id
     }
 
+    /// In 32 bits, the highest 0.
     #[inline]
     const fn stamp(&self) -> u32 {
-        self.high as u32
+        (self.high >> STAMP_AT) as u32
     }
 
     #[inline]
@@ -197,6 +241,12 @@ impl Slot {
     #[inline]
     pub(super) const fn is_alive(&self, now: u32, ageing: u32) -> bool {
         self.age(now) < ageing || matches!(self.kind(), EntryKind::Static)
+    }
+
+    /// The entry, where lookups still see it.
+    #[inline]
+    pub(super) const fn if_alive(&self, now: u32, ageing: u32) -> Option<&Slot> {
+        if self.is_alive(now, ageing) { Some(self) } else { None }
     }
 
     /// Anything of the slot.
@@ -211,19 +261,8 @@ impl Slot {
         self.high = now.high;
     }
 
-    /// What a sighting from there would find in this entry, which is that of `key` and alive.
-    #[inline(always)]
-    pub(super) fn probe(&self, key: Key, now: u32, ageing: u32, from: Destination) -> Probe {
-        // Nearly always; the rest is left to a call.
-        if self.age_if_equal(&Slot::new(key, from, EntryKind::Learned, now)) <= (ageing >> 4) as u64 {
-            return Probe::Fresh;
-        }
-        unlikely();
-        self.probe_closely(now, ageing, from)
-    }
-
-    #[inline(never)]
-    fn probe_closely(&self, now: u32, ageing: u32, from: Destination) -> Probe {
+    /// What a sighting from there would find in this entry, which is alive.
+    pub(super) fn probe(&self, now: u32, ageing: u32, from: Destination) -> Probe {
         let kind = self.kind();
         if !self.leads_to(from) {
             return if kind == EntryKind::Learned { Probe::Moved } else { Probe::Pinned };
@@ -236,14 +275,14 @@ impl Slot {
     #[inline]
     pub(super) const fn has_expired(&self, now: u32, ageing: u32) -> bool {
         let age = now.wrapping_sub(self.stamp()) << 1;
-        (age as i32 >= (ageing << 1) as i32) & (self.high & AGES != 0)
+        (age as i32 >= (ageing << 1) as i32) & (self.low & AGES != 0)
     }
 
     /// The entry; `reference` is a reading of the clock, in ticks, not far from the stamp.
     pub(super) fn entry(&self, reference: u64) -> FdbEntry {
-        let [_, _, a, b, c, d, e, f] = self.low.to_le_bytes();
+        let ([_, a, b, c, d, ..], [.., e, f]) = (self.low.to_le_bytes(), self.high.to_le_bytes());
         FdbEntry {
-            vni: Vni::truncate(self.key().vni),
+            vni: Vni::truncate((self.low >> VNI_AT) as u32),
             mac: MacAddr([a, b, c, d, e, f]),
             destination: self.destination(),
             kind: self.kind(),

@@ -1,38 +1,38 @@
 //! Where an entry may live, and whose place it takes where the table is full.
 
-use super::group::{SlotGroup, TagGroup, Tags, WIDTH};
+use super::group::{SlotGroup, TagGroup, WIDTH};
 use super::quota::Quota;
-use super::record::{Key, Slot, stamp, unlikely};
+use super::record::{Key, Slot, stamp};
 use super::{EntryKind, Fdb, FdbEntry};
 use crate::addr::Destination;
 use crate::table::Store;
+use crate::table::hash::{Hash, scale};
+use crate::table::tags::Tags;
 
 /// The two groups and the tags of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Home {
-    /// The two halves of the hash's last product, lower first.
-    hash: (u64, u64),
+    hash: Hash,
     groups: usize,
 }
 
 impl Home {
     #[inline]
-    pub(super) const fn new(hash: (u64, u64), groups: usize) -> Home {
+    pub(super) const fn new(hash: Hash, groups: usize) -> Home {
         Home { hash, groups }
     }
 
     #[inline]
     pub(super) const fn tags(self) -> Tags {
-        Tags::new(self.hash.1)
+        Tags::new(self.hash.tag)
     }
 
-    /// The lower half, scaled to the number of groups (no power of two needed): its high bits decide.
     #[inline]
     pub(super) const fn primary(self) -> usize {
-        ((self.hash.0 as u128).wrapping_mul(self.groups as u128) >> 64) as usize
+        scale(self.hash.place, self.groups)
     }
 
-    /// The low bits of the higher half, scaled to a distance from the primary group: never the same group,
+    /// The low half of the hash, scaled to a distance from the primary group: never the same group,
     /// unless there is one only.
     #[inline]
     pub(super) const fn secondary(self) -> usize {
@@ -40,16 +40,20 @@ impl Home {
         if self.groups < 2 {
             return group;
         }
-        let distance = scale(self.hash.1 & 0xffff_ffff, self.groups - 1);
+        let distance = scale(self.hash.place << 32, self.groups - 1);
         let group = group.wrapping_add(1).wrapping_add(distance);
         if group >= self.groups { group.wrapping_sub(self.groups) } else { group }
     }
 }
 
-/// `half` of 32 bits, scaled to `0..groups`, where `groups` has at most 32 bits.
-#[inline]
-const fn scale(half: u64, groups: usize) -> usize {
-    (half.wrapping_mul(groups as u64) >> 32) as usize
+/// What a first look for a key finds.
+pub(super) enum Look<'a> {
+    /// No entry.
+    Nothing,
+    /// The slot of the entry; seldom that of another key.
+    Probably(&'a Slot),
+    /// There may be an entry in the secondary group.
+    Further,
 }
 
 /// One slot of the table.
@@ -62,39 +66,34 @@ pub(super) struct Place {
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
     #[inline]
     pub(super) fn home(&self, key: Key) -> Home {
-        Home::new(self.seed.hash_wide(key.mac, key.vni as u64), self.tags.as_slice().len())
+        Home::new(self.seed.hash(key.low, key.high), self.tags.as_slice().len())
     }
 
-    /// The entry of `key`, if it is alive: one group, or two where the first one has overflowed.
+    /// The slot that holds the entry of `key`, if any does: one group, or two where the first one has overflowed.
     ///
     /// Always inlined, as half of what it costs is not done again in a caller's loop: nearly always
     /// the first tag that is equal is that of the entry, and where none is there is no entry.
     #[inline(always)]
-    pub(super) fn find(&self, key: Key, now: u32) -> Option<&Slot> {
+    pub(super) fn look(&self, key: Key) -> Look<'_> {
         let home = self.home(key);
-        let group = home.primary();
-        let slots = self.slots.as_slice().get(..home.groups)?;
-        let tags = self.tags.as_slice().get(group)?;
+        let Some(slots) = self.slots.as_slice().get(..home.groups) else { return Look::Nothing };
+        let Some(tags) = self.tags.as_slice().get(home.primary()) else { return Look::Nothing };
         match tags.matching(home.tags()).first() {
-            Some(slot) => {
-                let s = slots.get(group)?.get(slot)?;
-                if s.surely_holds(key, now, self.ageing) {
-                    return Some(s);
-                }
-            }
-            None if tags.overflow() == 0 => return None,
-            None => {}
+            Some(slot) => match slots.get(home.primary()).and_then(|slots| slots.get(slot)) {
+                Some(slot) => Look::Probably(slot),
+                None => Look::Nothing,
+            },
+            None if tags.overflow() == 0 => Look::Nothing,
+            None => Look::Further,
         }
-        unlikely();
-        self.find_further(key, now)
     }
 
+    /// The entry of `key`, if it is alive.
     #[cold]
     #[inline(never)]
-    pub(super) fn find_further(&self, key: Key, now: u32) -> Option<&Slot> {
+    pub(super) fn find(&self, key: Key, now: u32) -> Option<&Slot> {
         let place = self.locate(key, self.home(key))?.0;
-        let slot = self.slots.as_slice().get(place.group)?.get(place.slot)?;
-        if slot.is_alive(now, self.ageing) { Some(slot) } else { None }
+        self.slots.as_slice().get(place.group)?.get(place.slot)?.if_alive(now, self.ageing)
     }
 
     /// The entry of `key` and where it is, for what changes the table beyond that entry.
@@ -245,7 +244,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     /// Where the next search starts, so that no slot is preferred. Nobody without the seed can tell.
     fn next_turn(&mut self, home: Home) -> u32 {
-        self.turn = (self.turn ^ home.hash.0 as u32).wrapping_mul(0x9e37_79b1).rotate_left(15);
+        self.turn = (self.turn ^ home.hash.place as u32).wrapping_mul(0x9e37_79b1).rotate_left(15);
         self.turn
     }
 
@@ -253,7 +252,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// that `turn` names around to the one before it.
     fn around(&self, home: Home, turn: u32, both: bool) -> impl Iterator<Item = (Place, Slot)> {
         let count = if both { 2 * WIDTH } else { WIDTH };
-        let start = scale(turn as u64, count);
+        let start = scale((turn as u64) << 32, count);
         let groups = [home.primary(), home.secondary()];
         (start..count).chain(0..start).filter_map(move |i| {
             let (group, slot) = if i < WIDTH { (groups[0], i) } else { (groups[1], i - WIDTH) };
