@@ -262,10 +262,22 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
     /// The VTEP at an underlay address; an IPv4-mapped IPv6 address means the IPv4 address in it.
     #[inline]
     pub fn by_addr(&self, addr: IpAddr) -> Option<VtepId> {
-        let addr = addr.to_canonical();
+        match addr.to_canonical() {
+            addr @ IpAddr::V4(v4) => {
+                self.find(addr, |known| matches!(known, IpAddr::V4(known) if *known == v4))
+            }
+            addr @ IpAddr::V6(v6) => {
+                self.find(addr, |known| matches!(known, IpAddr::V6(known) if *known == v6))
+            }
+        }
+    }
+
+    /// The VTEP at a canonical address, for which `is` holds. One family at a time: an address costs what its own takes.
+    #[inline]
+    fn find(&self, addr: IpAddr, is: impl Fn(&IpAddr) -> bool) -> Option<VtepId> {
         let records = self.records.as_slice();
         let is = |id: u32| match records.get(id as usize) {
-            Some(VtepSlot { vtep: Some(vtep), .. }) => vtep.config.addr == addr,
+            Some(VtepSlot { vtep: Some(vtep), .. }) => is(&vtep.config.addr),
             _ => false,
         };
         self.index.find(hash(&self.seed, addr), is).map(|id| VtepId(id as u16))
