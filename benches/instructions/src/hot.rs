@@ -85,6 +85,8 @@ type OwnFdb = Fdb<Vec<TagGroup>, Vec<SlotGroup>, [Quota; 1], [Quota; 200]>;
 pub const ALL: &[Hot] = &[
     Hot { name: "Tables::encap, a frame in 32", symbol: "counted_encap", run: encap },
     Hot { name: "Tables::decap, a packet in 32", symbol: "counted_decap", run: decap },
+    Hot { name: "Tables::encap, UDP shape", symbol: "counted_encap", run: encap_udp },
+    Hot { name: "Tables::decap, UDP shape", symbol: "counted_decap", run: decap_udp },
     Hot { name: "Fdb::lookup, hit", symbol: "counted_fdb_lookup", run: fdb_hit },
     Hot { name: "Fdb::lookup, miss", symbol: "counted_fdb_lookup", run: fdb_miss },
     Hot { name: "Fdb::probe, fresh", symbol: "counted_fdb_probe", run: fdb_probe },
@@ -120,16 +122,20 @@ fn context() -> Context<Heap> {
 /// Hands packets over in batches, each lying where `start` says.
 fn batches(start: usize, mut hand_over: impl FnMut(&mut [Frame<'_>])) -> usize {
     let mut buffers: Vec<_> = (0..N).map(packet).collect();
-    for batch in buffers.chunks_exact_mut(BATCH) {
-        let frame = |buffer| Frame::new(buffer, start..HEADROOM + INNER).expect("within the buffer");
-        let mut frames: Vec<Frame<'_>> = batch.iter_mut().map(|buffer| frame(&mut buffer[..])).collect();
+    for (batch, buffers) in buffers.chunks_exact_mut(BATCH).enumerate() {
+        let frame = |(n, buffer)| {
+            let frame = Frame::new(buffer, start..HEADROOM + INNER).expect("within the buffer");
+            frame.with_source(vtep_addr(batch * BATCH + n).into())
+        };
+        let buffers = buffers.iter_mut().map(|buffer| &mut buffer[..]);
+        let mut frames: Vec<Frame<'_>> = buffers.enumerate().map(frame).collect();
         hand_over(&mut frames);
     }
     N
 }
 
-fn encap() -> usize {
-    let (engine, mut context) = (engine(), context());
+fn encap_of(shape: Shape) -> usize {
+    let (engine, mut context) = (engine_of(shape), context());
     batches(HEADROOM, |frames| {
         // From pods to those behind the VTEPs: the other way round than the packets are made.
         for frame in frames.iter_mut() {
@@ -142,12 +148,28 @@ fn encap() -> usize {
     })
 }
 
-fn decap() -> usize {
-    let (engine, mut context) = (engine(), context());
-    batches(HEADROOM - OUTER, |frames| {
+fn decap_of(shape: Shape, headers: usize) -> usize {
+    let (engine, mut context) = (engine_of(shape), context());
+    batches(HEADROOM - headers, |frames| {
         counted_decap(engine.tables(), &mut context, frames);
         assert!(frames.iter().all(|f| matches!(f.verdict(), Some(Verdict::ToPort(_)))));
     })
+}
+
+fn encap() -> usize {
+    encap_of(Shape::Ethernet)
+}
+
+fn decap() -> usize {
+    decap_of(Shape::Ethernet, OUTER)
+}
+
+fn encap_udp() -> usize {
+    encap_of(Shape::Udp)
+}
+
+fn decap_udp() -> usize {
+    decap_of(Shape::Udp, overlane::wire::vxlan::HEADER_LEN)
 }
 
 fn fdb_hit() -> usize {

@@ -6,8 +6,13 @@
 //!
 //! The program runs itself under `valgrind --tool=callgrind`, once for each function, which counts
 //! inside that function alone. The counts repeat exactly, on any machine, as long as the compiler and its options
-//! are those of the baseline; with others they are printed and not compared. A function that takes
-//! over 3 % more than the baseline says is an error; `--bless` writes a new baseline.
+//! are those of the baseline; with others they are printed, and the comparison is skipped with a message. A
+//! function that takes over 3 % more than the baseline says is an error.
+//!
+//! `--bless` writes a new baseline: after a change that is meant, after work of several people was
+//! merged (its counts are those of neither), and after a change of compiler. Commit
+//! `benches/instructions.baseline` with the change that it is about, so that its difference shows what
+//! the change costs.
 
 mod hot;
 mod setup;
@@ -121,7 +126,12 @@ fn run(bless: bool) -> Result<(), String> {
     let (build, old) = parse(&old).map_err(|e| format!("{}: {e}", path.display()))?;
     if build != BUILD {
         print!("{}", text(&counts));
-        println!("different compiler: baseline not compared (it is of {build})");
+        println!(
+            "skipped: the baseline was made by another compiler or with other options, and such counts do not compare\n  \
+             baseline: {build}\n  here:     {BUILD}\n\
+             To make one for this compiler: cargo run --release --locked --manifest-path \
+             benches/instructions/Cargo.toml -- --bless"
+        );
         return Ok(());
     }
     let wrong = compare(&counts, &old);

@@ -26,11 +26,12 @@ pub const BRIDGE: Vni = Vni::truncate(42);
 pub const ROUTER: Vni = Vni::truncate(43);
 
 pub fn engine() -> Engine<Heap> {
-    let config = EngineConfig {
-        shape: Shape::Ethernet,
-        local_mac: LOCAL_MAC,
-        ..EngineConfig::new(IpAddr::V4(LOCAL), Seed::fixed(1))
-    };
+    engine_of(Shape::Ethernet)
+}
+
+pub fn engine_of(shape: Shape) -> Engine<Heap> {
+    let config =
+        EngineConfig { shape, local_mac: LOCAL_MAC, ..EngineConfig::new(IpAddr::V4(LOCAL), Seed::fixed(1)) };
     let mut engine = Engine::<Heap>::with_capacity(config, &Capacity::default()).expect("there is memory");
     let mut apply = |command| engine.apply(Instant::ZERO, &command).expect("there is room");
     apply(Command::AddVni { vni: BRIDGE, config: VniConfig::default() });
