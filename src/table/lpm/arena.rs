@@ -9,7 +9,7 @@
 
 use core::marker::PhantomData;
 
-use super::cell::{self, CELL_WORDS, Cell, In, LINK, MAX_ORDER, NONE as NO_HOP, Raw, Slot};
+use super::cell::{self, CELL_WORDS, Cell, In, MAX_ORDER, NONE as NO_HOP, Raw, Slot};
 use super::key::Bits;
 use super::update::Start;
 use super::{LpmNode, LpmRoot};
@@ -128,16 +128,13 @@ impl<'a, K> Arena<'a, K> {
         self.cells
     }
 
-    /// The cell at `slot`. An entry of an index reads as a link or as nothing.
+    /// The cell at `slot`. An entry of an index reads as the head behind it or as nothing.
     pub(super) fn get(&self, slot: Slot) -> Cell {
         let index = slot.index() as usize;
         match slot.place() {
             In::Arena => self.cells.get(index).map_or([0; 4], |c| c.raw.cell()),
             In::Roots => self.roots.get(index).map_or([0; 4], |r| r.cell.cell()),
-            In::Index => match entry(self.cells, self.entry_at(slot)) {
-                e if e & FALLBACK == 0 => cell::link(e * CELL_WORDS),
-                _ => [0; 4],
-            },
+            In::Index => behind(self.cells, entry(self.cells, self.entry_at(slot))).map_or([0; 4], Raw::cell),
         }
     }
 
@@ -155,8 +152,12 @@ impl<'a, K> Arena<'a, K> {
                 }
             }
             In::Index => {
-                debug_assert_eq!(cell::kind(&cell), LINK);
-                self.set_entry(self.entry_at(slot), cell::block(&cell) / CELL_WORDS);
+                debug_assert!(cell::is_head(&cell));
+                let head = cell::block(&cell) / CELL_WORDS;
+                self.set_entry(self.entry_at(slot), head);
+                if let Some(c) = self.cells.get_mut(head as usize) {
+                    c.raw.set(cell::at_place_of(cell, &c.raw.cell()));
+                }
             }
         }
     }
@@ -179,7 +180,8 @@ impl<'a, K> Arena<'a, K> {
         if entry & FALLBACK != 0 {
             self.set_entry(at, fallback);
         } else {
-            self.set_word(entry * CELL_WORDS + 3, fallback as u64);
+            let at = entry * CELL_WORDS + 3;
+            self.set_word(at, cell::with_fallback(self.word(at), fallback));
         }
     }
 
@@ -340,7 +342,7 @@ impl<'a, K> Arena<'a, K> {
             self.set(owner, cell::with_block(pointer, at));
             self.own(at, owner);
             for child in 0..cell::children(&pointer) {
-                let slot = Slot::cell(at / CELL_WORDS + child);
+                let slot = Slot::cell(at / CELL_WORDS + cell::is_head(&pointer) as u32 + child);
                 let pointer = self.get(slot);
                 // A block that moves along learns of it when its turn comes.
                 if cell::kind(&pointer) != cell::EMPTY && !inside(cell::block(&pointer)) {

@@ -5,7 +5,7 @@
 
 use core::hint::select_unpredictable;
 
-use super::cell::{self, NONE, Raw, SPECIAL};
+use super::cell::{self, Raw, SPECIAL};
 use super::find::{self, or};
 use super::key::{Bits, LpmKey};
 use super::{LpmNode, LpmRoot, arena, index};
@@ -25,24 +25,25 @@ pub(super) fn lookup<K: LpmKey>(
     out: &mut [Option<NextHop>],
 ) {
     let answers = root.direct.checked_sub(1).and_then(|first| cells.get(first as usize..)?.first_chunk());
-    if let Some(answers) = answers {
-        direct(cells, root, answers, addrs, out);
-        return;
-    }
-    let (mut addrs, mut out) = (addrs, out);
-    if root.entries != 0 {
-        let (mut steps, mut walks) = (Steps::new(), Walks::new());
-        while let (Some((group, more)), true) = (addrs.split_first_chunk(), out.len() >= LANES) {
-            let Some((outs, more_out)) = core::mem::take(&mut out).split_first_chunk_mut() else { break };
-            if K::MAX_LEN == 32 {
-                steps.run(cells, root, group, outs);
-            } else {
-                walks.run(cells, root, group, outs);
-            }
-            (addrs, out) = (more, more_out);
+    let (mut addrs, mut out, mut walks) = (addrs, out, Walks::new());
+    while let (Some((group, more)), true) = (addrs.split_first_chunk(), out.len() >= LANES) {
+        let Some((outs, more_out)) = core::mem::take(&mut out).split_first_chunk_mut() else { break };
+        if let (32, Some(answers)) = (K::MAX_LEN, answers) {
+            direct(cells, root, answers, group, outs);
+        } else if root.entries == 0 {
+            alone(cells, root, group, outs);
+        } else if K::MAX_LEN == 32 {
+            steps(cells, root, group, outs);
+        } else {
+            walks.run(cells, root, group, outs);
         }
+        (addrs, out) = (more, more_out);
     }
-    // Few routes, or few lookups.
+    alone(cells, root, addrs, out);
+}
+
+/// One after the other: with few routes, or few lookups.
+fn alone<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addrs: &[K], out: &mut [Option<NextHop>]) {
     for (addr, out) in addrs.iter().zip(out) {
         *out = find::lookup(cells, root, *addr);
     }
@@ -53,107 +54,85 @@ fn direct<K: LpmKey>(
     cells: &[LpmNode<K>],
     root: &LpmRoot,
     answers: &[LpmNode<K>; ANSWER_CELLS],
-    addrs: &[K],
-    out: &mut [Option<NextHop>],
+    addrs: &[K; LANES],
+    out: &mut [Option<NextHop>; LANES],
 ) {
-    for (addr, out) in addrs.iter().zip(out) {
-        let top = (addr.to_key().high() >> 40) as u32;
-        let value = answers[(top / 16) as usize % ANSWER_CELLS].raw.half(top);
-        *out = if value < SPECIAL {
-            Some(NextHop::Vtep(VtepId(value as u16)))
-        } else {
-            find::behind_direct(cells, root, *addr, value)
-        };
+    let (mut tops, mut values) = ([0; LANES], [0; LANES]);
+    for (addr, top) in addrs.iter().zip(&mut tops) {
+        *top = (addr.to_key().high() >> 40) as u32;
     }
+    for (top, value) in tops.iter().zip(&mut values) {
+        *value = answers[(*top / 16) as usize % ANSWER_CELLS].raw.half(*top);
+    }
+    let mut others = finish(&values, &[0; LANES], out);
+    while others != 0 {
+        let lane = others.trailing_zeros() as usize % LANES;
+        out[lane] = find::behind_direct(cells, root, addrs[lane], values[lane]);
+        others &= others - 1;
+    }
+}
+
+/// Gives the next hops; a bit for each lane where they are not VTEPs or there is more to do.
+#[inline(always)]
+fn finish(values: &[u32; LANES], more: &[u64; LANES], out: &mut [Option<NextHop>; LANES]) -> u32 {
+    let mut others = 0;
+    for (((lane, out), value), more) in out.iter_mut().enumerate().zip(values).zip(more) {
+        *out = Some(NextHop::Vtep(VtepId(*value as u16)));
+        others |= (((*more != 0) | (*value >= SPECIAL)) as u32) << lane;
+    }
+    others
 }
 
 /// Lookups of which most end at the node behind the index, if there is one: IPv4's.
-struct Steps {
-    /// The entries of the index, and where they are.
-    entries: [u32; LANES],
-    places: [u32; LANES],
-    /// Where the value is to be read, and what holds if that is none.
-    values: [u32; LANES],
-    fallbacks: [u32; LANES],
+///
+/// In passes, so that little stands between two reads of what may be far.
+#[inline(never)]
+fn steps<K: LpmKey>(
+    cells: &[LpmNode<K>],
+    root: &LpmRoot,
+    addrs: &[K; LANES],
+    out: &mut [Option<NextHop>; LANES],
+) {
+    let (mut entries, mut chunks, mut values, mut children) =
+        ([0; LANES], [0; LANES], [SPECIAL; LANES], [0; LANES]);
+    for ((addr, entry), chunk) in addrs.iter().zip(&mut entries).zip(&mut chunks) {
+        *entry = root.entry(addr.to_key()).unwrap_or(u32::MAX);
+        *chunk = addr.to_key().step(root.depth());
+    }
+    for entry in &mut entries {
+        *entry = cells.get((*entry / 8) as usize).map_or(OUTSIDE, |c| c.raw.entry(*entry));
+    }
+    touch(cells, &entries, 0);
+    touch(cells, &entries, 2);
+    for (((entry, chunk), value), more) in entries.iter().zip(&chunks).zip(&mut values).zip(&mut children) {
+        // Where the entry is an answer, whatever is at the arena's begin is read: no branch is
+        // as cheap as that.
+        let is_head = *entry & arena::FALLBACK == 0;
+        let Some(head) = find::head(cells, select_unpredictable(is_head, *entry, 0)) else { continue };
+        let own = find::head_value(head, *chunk);
+        *value = select_unpredictable(is_head, own, arena::fallback_hop(*entry));
+        *more = select_unpredictable(is_head, head[0].raw.word(1), 0);
+    }
+    let mut others = finish(&values, &children, out);
+    while others != 0 {
+        let lane = others.trailing_zeros() as usize % LANES;
+        out[lane] = find::lookup(cells, root, addrs[lane]);
+        others &= others - 1;
+    }
 }
 
-impl Steps {
-    fn new() -> Steps {
-        Steps { entries: [0; LANES], places: [0; LANES], values: [0; LANES], fallbacks: [0; LANES] }
-    }
-
-    #[inline]
-    fn run<K: LpmKey>(
-        &mut self,
-        cells: &[LpmNode<K>],
-        root: &LpmRoot,
-        addrs: &[K; LANES],
-        out: &mut [Option<NextHop>; LANES],
-    ) {
-        self.enter(cells, root, addrs);
-        touch(cells, &self.entries);
-        let mut others = self.step(cells, root.depth(), addrs);
-        others |= self.read(cells, out);
-        while others != 0 {
-            let lane = others.trailing_zeros() as usize % LANES;
-            out[lane] = find::lookup(cells, root, addrs[lane]);
-            others &= others - 1;
-        }
-    }
-
-    #[inline(never)]
-    fn enter<K: LpmKey>(&mut self, cells: &[LpmNode<K>], root: &LpmRoot, addrs: &[K; LANES]) {
-        for ((addr, entry), place) in addrs.iter().zip(&mut self.entries).zip(&mut self.places) {
-            (*entry, *place) = match root.entry(addr.to_key()) {
-                Some(at) => (arena::entry(cells, at), at),
-                None => (OUTSIDE, 0),
-            };
-        }
-    }
-
-    /// Finds where the values are; gives a bit for each lane that this is not enough for.
-    #[inline(never)]
-    fn step<K: LpmKey>(&mut self, cells: &[LpmNode<K>], depth: u32, addrs: &[K; LANES]) -> u32 {
-        let mut others = 0;
-        for (lane, addr) in addrs.iter().enumerate() {
-            let entry = self.entries[lane];
-            let Some(node) = arena::behind(cells, entry) else {
-                others |= ((entry == OUTSIDE) as u32) << lane;
-                // An entry's lower half is its next hop.
-                self.values[lane] = self.places[lane] << 1;
-                self.fallbacks[lane] = NONE;
-                continue;
-            };
-            let chunk = addr.to_key().step(depth);
-            let (value, there) = find::value_at(node, chunk);
-            // So is that of the word that tells the fallback.
-            let fallback = entry << 4 | 12;
-            self.values[lane] = select_unpredictable(there, value, fallback);
-            self.fallbacks[lane] = arena::fallback_hop(node.word(3) as u32);
-            others |= (cell::bit(node.word(1), chunk) as u32) << lane;
-        }
-        others
-    }
-
-    /// Reads the values; gives a bit for each lane whose next hop is not a VTEP.
-    #[inline(never)]
-    fn read<K>(&mut self, cells: &[LpmNode<K>], out: &mut [Option<NextHop>; LANES]) -> u32 {
-        let mut others = 0;
-        for (lane, out) in out.iter_mut().enumerate() {
-            let value = or(find::half(cells, self.values[lane]), self.fallbacks[lane]);
-            *out = Some(NextHop::Vtep(VtepId(value as u16)));
-            others |= ((value >= SPECIAL) as u32) << lane;
-        }
-        others
-    }
+/// The entry of the index for an address.
+#[inline(always)]
+fn entry<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> u32 {
+    root.entry(addr.to_key()).map_or(OUTSIDE, |at| arena::entry(cells, at))
 }
 
 /// Has cells brought near, if that is what these name: reads that nothing waits for.
 #[inline(never)]
-fn touch<K>(cells: &[LpmNode<K>], numbers: &[u32]) {
+fn touch<K>(cells: &[LpmNode<K>], numbers: &[u32], ahead: usize) {
     let mut any = 0;
     for at in numbers {
-        any |= cells.get(*at as usize).map_or(0, |c| c.raw.word(0));
+        any |= cells.get((*at as usize).wrapping_add(ahead)).map_or(0, |c| c.raw.word(0));
     }
     core::hint::black_box(any);
 }
@@ -194,14 +173,14 @@ impl Walks {
         out: &mut [Option<NextHop>; LANES],
     ) {
         let live = self.enter(cells, root, addrs);
-        touch(cells, self.cells.get(..live).unwrap_or(&[]));
+        touch(cells, self.cells.get(..live).unwrap_or(&[]), 0);
         let (found, mut live) = self.first(cells, root.depth(), addrs, live);
         self.read(cells, found);
         for _ in 0..K::STEPS {
             if live == 0 {
                 break;
             }
-            touch(cells, self.cells.get(..live).unwrap_or(&[]));
+            touch(cells, self.cells.get(..live).unwrap_or(&[]), 0);
             let counts = self.next(cells, addrs, live);
             self.read(cells, counts.0);
             live = counts.1;
@@ -220,10 +199,7 @@ impl Walks {
     fn enter<K: LpmKey>(&mut self, cells: &[LpmNode<K>], root: &LpmRoot, addrs: &[K; LANES]) -> usize {
         let mut live = 0;
         for (lane, (addr, best)) in addrs.iter().zip(&mut self.best).enumerate() {
-            let entry = match root.entry(addr.to_key()) {
-                Some(at) => arena::entry(cells, at),
-                None => OUTSIDE,
-            };
+            let entry = entry(cells, root, *addr);
             *best = arena::fallback_hop(entry);
             self.lanes[live % LANES] = lane as u8;
             self.cells[live % LANES] = entry;
@@ -244,9 +220,15 @@ impl Walks {
         let mut counts = (0, 0);
         for n in 0..live.min(LANES) {
             let lane = self.lanes[n] as usize % LANES;
-            let Some(node) = cells.get(self.cells[n] as usize) else { break };
-            self.best[lane] = arena::fallback_hop(node.raw.word(3) as u32);
-            counts = self.step(lane, &node.raw, addrs[lane].to_key().step(depth), true, counts);
+            let (chunk, entry) = (addrs[lane].to_key().step(depth), self.cells[n]);
+            let Some(node) = arena::behind(cells, entry) else { break };
+            let (mut best, mut more) = (cell::fallback_value(node.word(3)), true);
+            if let Some(head) = find::head(cells, entry) {
+                more = find::has_children(head);
+                best = select_unpredictable(more, best, find::head_value(head, chunk));
+            }
+            self.best[lane] = best;
+            counts = self.step(lane, node, chunk, more, counts);
         }
         counts
     }

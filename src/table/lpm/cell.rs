@@ -8,10 +8,10 @@
 //! | 0 | bits 0-28: of the block around; 29-30: kind; 31-35: depth / 6; 36-63: values, less one |
 //! | 1 | children: a bit for each of the 64 chunks |
 //! | 2 | runs: a bit for each chunk whose longest route is not that of the chunk before |
-//! | 3 | the address bits before the depth, from 64 on if it is above that; or, at an entry of an index, its fallback |
+//! | 3 | the address bits before the depth, from 64 on if it is above that; of a head, see below |
 //!
 //! *Values* are where those begin, in halves (16 bits) from the arena's start, so that a lookup
-//! adds to it how many runs have begun; the children end in the same cell.
+//! adds to it how many runs have begun.
 //!
 //! A *block* is what a cell points to: a run of 2^order words, aligned to its size. It holds
 //!
@@ -19,11 +19,19 @@
 //! - one value for each run, in order: a next hop, or [`NONE`] where no route of the node holds the
 //!   chunk. Chunks before the first run have no route either;
 //! - the next hops of the hidden routes, those that longer routes of the same node cover wholly;
-//! - at its end, if the node has routes, two words that tell the routes themselves: `inner` has a
-//!   bit for each prefix of 1 to 5 bits below the node, `full` for each of 6 bits.
+//! - at its end, if the node has routes, two words that tell the routes themselves: `full` has a
+//!   bit for each prefix of 6 bits below the node, `inner` for each of 1 to 5. In the block of a
+//!   head, one that is zero is left out.
 //!
 //! Values are 16 bits. In a *wide* node, one of them does not fit: then the values of the runs, and
 //! those of the hidden routes, are followed by as many halves with the rest of each.
+//!
+//! A *head* is the node behind an entry of an index. It is the first cell of its own block, so that
+//! most often one line has it and its values, and has no spare bits behind its children. All
+//! addresses that come to it are on its way. Its word 3 has in place of those bits what the entry
+//! falls back to: bits 0-31 a fallback, bit 32: the node is wide, bits 33 and 34: the block has the
+//! words `full` and `inner`, bits 48-63: the fallback's value,
+//! which are the half before the first value if there are no children.
 //!
 //! The low 29 bits of a block's first word tell who points to it, and its order, so that blocks can
 //! be moved; where the first word belongs to a child cell, the cell leaves those bits to the block.
@@ -112,8 +120,8 @@ pub(super) const EMPTY: u32 = 0;
 pub(super) const NODE: u32 = 1;
 /// A node with values of 32 bits.
 pub(super) const WIDE: u32 = 2;
-/// What an entry of an index reads as: it points to a block of one cell.
-pub(super) const LINK: u32 = 3;
+/// The node behind an entry of an index.
+pub(super) const HEAD: u32 = 3;
 
 const SLOT_BITS: u32 = 26;
 const ORDER_SHIFT: u32 = SLOT_BITS;
@@ -123,6 +131,10 @@ const VALUES_SHIFT: u32 = 36;
 /// The bits of a cell's first word that belong to the block around it.
 const AROUND: u64 = (1 << KIND_SHIFT) - 1;
 const KIND: u64 = 3 << KIND_SHIFT;
+/// In the last word of a head.
+const HEAD_WIDE: u64 = 1 << 32;
+const HEAD_FULL: u64 = 1 << 33;
+const HEAD_INNER: u64 = 1 << 34;
 
 /// Where a cell is: in the arena or in a table's root; or an entry of a table's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,12 +187,20 @@ pub(super) const fn kind(cell: &Cell) -> u32 {
 
 #[inline]
 pub(super) const fn is_node(cell: &Cell) -> bool {
-    matches!(kind(cell), NODE | WIDE)
+    kind(cell) != EMPTY
+}
+
+#[inline]
+pub(super) const fn is_head(cell: &Cell) -> bool {
+    kind(cell) == HEAD
 }
 
 #[inline]
 pub(super) const fn is_wide(cell: &Cell) -> bool {
-    kind(cell) == WIDE
+    match kind(cell) {
+        HEAD => cell[3] & HEAD_WIDE != 0,
+        kind => kind == WIDE,
+    }
 }
 
 /// Where the values of a node begin whose first word is `word`, less one, in halves.
@@ -189,14 +209,26 @@ pub(super) const fn values(word: u64) -> u32 {
     (word >> VALUES_SHIFT) as u32
 }
 
-/// The block of a node or link: the number of its first word.
+/// The cell that the children of a node whose first word is `word` end before.
+#[inline]
+pub(super) const fn children_end(word: u64) -> u32 {
+    values(word).wrapping_add(1) / 16
+}
+
+/// How many halves are spare between the children and the values.
+pub(super) const fn spare(cell: &Cell) -> u32 {
+    if is_head(cell) { 0 } else { 2 }
+}
+
+/// The block of a node: the number of its first word.
 pub(super) const fn block(cell: &Cell) -> u32 {
     (values(cell[0]) / 16).wrapping_sub(cell[1].count_ones()).wrapping_mul(CELL_WORDS)
 }
 
 /// `cell`, which has all its children, with that block.
 pub(super) const fn with_block(mut cell: Cell, block: u32) -> Cell {
-    let values = (block as u64) * 4 + cell[1].count_ones() as u64 * 16 + 1;
+    let head = if is_head(&cell) { 16 } else { 0 };
+    let values = (block as u64) * 4 + cell[1].count_ones() as u64 * 16 + head + spare(&cell) as u64 - 1;
     cell[0] = cell[0] & !(u64::MAX << VALUES_SHIFT) | values << VALUES_SHIFT;
     cell
 }
@@ -219,17 +251,35 @@ pub(super) const fn node(depth: u32, before: u64) -> Cell {
     [stride << STRIDE_SHIFT | (NODE << KIND_SHIFT) as u64, 0, 0, before]
 }
 
+/// `node`, which has no block yet, as the head behind an entry that falls back to this.
+pub(super) const fn head(mut node: Cell, fallback: u32) -> Cell {
+    node[0] = node[0] & !KIND | (HEAD << KIND_SHIFT) as u64;
+    node[3] = with_fallback(0, fallback);
+    node
+}
+
+/// The last word of a head with another fallback.
+pub(super) const fn with_fallback(word: u64, fallback: u32) -> u64 {
+    word & (HEAD_WIDE | HEAD_FULL | HEAD_INNER) | fallback as u64 | (fallback as u64 & 0xffff) << 48
+}
+
+/// The value of the fallback in the last word of a head.
+#[inline]
+pub(super) const fn fallback_value(word: u64) -> u32 {
+    (word >> 48) as u32
+}
+
 pub(super) const fn with_wide(mut cell: Cell, wide: bool) -> Cell {
+    if is_head(&cell) {
+        cell[3] = cell[3] & !HEAD_WIDE | if wide { HEAD_WIDE } else { 0 };
+        return cell;
+    }
     let kind = if wide { WIDE } else { NODE };
     cell[0] = cell[0] & !KIND | (kind << KIND_SHIFT) as u64;
     cell
 }
 
-pub(super) const fn link(block: u32) -> Cell {
-    with_block([(LINK << KIND_SHIFT) as u64, 1, 0, 0], block)
-}
-
-/// How many child cells the block behind `cell` begins with.
+/// How many child cells the block behind `cell` has.
 #[inline]
 pub(super) const fn children(cell: &Cell) -> u32 {
     cell[1].count_ones()
@@ -253,10 +303,34 @@ pub(super) const fn with_order(word: u64, order: u32) -> u64 {
     word & !(7 << ORDER_SHIFT) | ((order - CELL_ORDER) as u64) << ORDER_SHIFT
 }
 
-/// The order of a block that holds these.
-pub(super) const fn order_for(children: u32, values: u32, wide: bool, routes: bool) -> u32 {
-    let tail = if routes { (2 + (values << wide as u32)).div_ceil(4) + 2 } else { 0 };
-    let words = children * CELL_WORDS + tail;
+/// Which of the words `full` and `inner` that tell the routes of a node are in its block.
+pub(super) const fn route_words(cell: &Cell) -> (bool, bool) {
+    if is_head(cell) {
+        (cell[3] & HEAD_FULL != 0, cell[3] & HEAD_INNER != 0)
+    } else {
+        (cell[2] != 0, cell[2] != 0)
+    }
+}
+
+/// `cell` as it tells that it has these routes. Their runs are known to it already.
+pub(super) const fn with_routes(mut cell: Cell, routes: &Routes) -> Cell {
+    if is_head(&cell) {
+        let full = if routes.full != 0 { HEAD_FULL } else { 0 };
+        let inner = if routes.inner != 0 { HEAD_INNER } else { 0 };
+        cell[3] = cell[3] & !(HEAD_FULL | HEAD_INNER) | full | inner;
+    }
+    cell
+}
+
+/// The order of a block for `cell`, which knows its children and routes, that holds these values.
+pub(super) const fn order_for(cell: &Cell, values: u32, wide: bool) -> u32 {
+    let (full, inner) = route_words(cell);
+    let tail = if full | inner {
+        (spare(cell) + (values << wide as u32)).div_ceil(4) + full as u32 + inner as u32
+    } else {
+        0
+    };
+    let words = (is_head(cell) as u32 + cell[1].count_ones()) * CELL_WORDS + tail;
     let order = words.next_power_of_two().trailing_zeros();
     if order < CELL_ORDER { CELL_ORDER } else { order }
 }

@@ -21,7 +21,7 @@ pub(super) fn at<K>(cells: &[LpmNode<K>], index: u32) -> Option<Cell> {
 
 /// Child `rank` of a node.
 pub(super) fn child<K>(cells: &[LpmNode<K>], node: &Cell, rank: u32) -> Option<Cell> {
-    at(cells, cell::block(node) / CELL_WORDS + rank)
+    at(cells, cell::children_end(node[0]) - cell::children(node) + rank)
 }
 
 /// The half of that number, from the arena's start.
@@ -54,7 +54,7 @@ pub(super) fn value<K>(cells: &[LpmNode<K>], node: &Raw, chunk: u32) -> u32 {
 #[inline]
 pub(super) fn child_at(node: &Raw, chunk: u32) -> (u32, bool) {
     let children = node.word(1).wrapping_shr(chunk);
-    ((cell::values(node.word(0)) / 16).wrapping_sub(children.count_ones()), children & 1 != 0)
+    (cell::children_end(node.word(0)).wrapping_sub(children.count_ones()), children & 1 != 0)
 }
 
 /// The child of a node for `chunk`.
@@ -101,17 +101,55 @@ fn indexed_lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> O
     let Some(at) = root.entry(key) else { return go_on(cells, root, addr, &root.cell, NONE) };
     let entry = cells.get((at / 8) as usize)?.raw.entry(at);
     let mut value = arena::fallback_hop(entry);
-    if let Some(node) = arena::behind(cells, entry) {
-        let chunk = key.step(root.depth());
-        let (at, there) = value_at(node, chunk);
-        let own = half(cells, at);
-        let fallback = arena::fallback_hop(node.word(3) as u32);
-        value = select_unpredictable(there & (own != NONE), own, fallback);
-        if cell::bit(node.word(1), chunk) {
-            let below = cells.get(child_at(node, chunk).0 as usize)?;
-            return go_on(cells, root, addr, &below.raw, value);
+    if let Some(head) = head(cells, entry) {
+        if has_children(head) {
+            return through_children(cells, root, addr, &head[0].raw);
         }
+        value = head_value(head, key.step(root.depth()));
+    } else if let Some(head) = arena::behind(cells, entry) {
+        return through_children(cells, root, addr, head);
     }
+    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
+}
+
+/// A head, and as many cells behind it as its values can be in.
+pub(super) type Head<K> = [LpmNode<K>; 1 + 64 / 16];
+
+/// The head behind an entry of an index, if that is not an answer, and the head is not among the
+/// last cells of the arena.
+#[inline(always)]
+pub(super) fn head<K>(cells: &[LpmNode<K>], entry: u32) -> Option<&Head<K>> {
+    let at = entry as usize;
+    cells.get(at..at.wrapping_add(size_of::<Head<K>>() / size_of::<LpmNode<K>>()))?.first_chunk()
+}
+
+#[inline(always)]
+pub(super) fn has_children<K>(head: &Head<K>) -> bool {
+    head[0].raw.word(1) != 0
+}
+
+/// The value of a head without children for `chunk`, or what it falls back to.
+#[inline(always)]
+pub(super) fn head_value<K>(head: &Head<K>, chunk: u32) -> u32 {
+    let runs = head[0].raw.word(2).wrapping_shl(!chunk);
+    // Before the first value is the fallback.
+    let at = 15 + runs.count_ones();
+    or(
+        head.get((at / 16) as usize).map_or(NONE, |c| c.raw.half(at)),
+        cell::fallback_value(head[0].raw.word(3)),
+    )
+}
+
+/// The rest of a lookup, at a head that has children, or is among the last cells.
+#[inline(never)]
+fn through_children<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, head: &Raw) -> Option<NextHop> {
+    let key = addr.to_key();
+    let chunk = key.step(root.depth());
+    let best = or(value(cells, head, chunk), cell::fallback_value(head.word(3)));
+    let value = match below(cells, head, chunk) {
+        Some(node) => walk(cells, node, key, best),
+        None => best,
+    };
     if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
 }
 

@@ -8,8 +8,11 @@ use super::{LpmNode, find};
 
 /// The most values of one node: 64 runs and 62 hidden routes.
 const MAX_VALUES: usize = 126;
-/// The spare halves before the first value.
+/// The spare halves before the first value: those of a node that is no head.
 const LEAD: usize = 2;
+/// Whole cells of halves, from the first value of a head on.
+const ROOM: usize = LEAD + MAX_VALUES.next_multiple_of(16);
+const WIDE_ROOM: usize = LEAD + (2 * MAX_VALUES).next_multiple_of(16);
 
 /// The routes of a node: which there are, and their next hops.
 ///
@@ -20,8 +23,8 @@ pub(super) struct Tail {
     pub(super) runs: u64,
     /// The values of the runs, then those of the hidden routes, from [`LEAD`] on: the lower halves,
     /// and, if it is wide, the upper.
-    low: [u16; LEAD + MAX_VALUES],
-    rest: [u16; LEAD + MAX_VALUES],
+    low: [u16; ROOM],
+    rest: [u16; ROOM],
     len: usize,
     wide: bool,
 }
@@ -31,22 +34,22 @@ impl Tail {
         Tail {
             routes: Routes { full: 0, inner: 0 },
             runs: 0,
-            low: [0; LEAD + MAX_VALUES],
-            rest: [0; LEAD + MAX_VALUES],
+            low: [0; ROOM],
+            rest: [0; ROOM],
             len: 0,
             wide: false,
         }
     }
 
-    /// The order of the block for these routes and so many children.
-    pub(super) fn order(&self, children: u32) -> u32 {
-        cell::order_for(children, self.len as u32, self.wide, !self.routes.is_empty())
+    /// The order of the block of `cell`, which has its children, for these routes.
+    pub(super) fn order(&self, cell: &Cell) -> u32 {
+        cell::order_for(&self.mark(*cell), self.len as u32, self.wide)
     }
 
     /// `cell` with the runs and the width of these values.
     pub(super) fn mark(&self, mut cell: Cell) -> Cell {
         cell[2] = self.runs;
-        cell::with_wide(cell, self.wide)
+        cell::with_routes(cell::with_wide(cell, self.wide), &self.routes)
     }
 
     fn get(&self, i: usize) -> u32 {
@@ -249,7 +252,11 @@ pub(super) fn routes<K>(cells: &[LpmNode<K>], node: &Cell) -> Routes {
     }
     let block = cell::block(node);
     let end = block + (1 << cell::order(find::word(cells, block)));
-    Routes { full: find::word(cells, end - 2), inner: find::word(cells, end - 1) }
+    let (full, inner) = cell::route_words(node);
+    Routes {
+        full: if full { find::word(cells, end - 1 - inner as u32) } else { 0 },
+        inner: if inner { find::word(cells, end - 1) } else { 0 },
+    }
 }
 
 /// Reads what the block of `node` holds behind the children.
@@ -259,10 +266,10 @@ pub(super) fn load<K>(cells: &[LpmNode<K>], node: &Cell) -> Tail {
     tail.runs = node[2];
     tail.wide = cell::is_wide(node);
     tail.len = tail.shown() + tail.routes.hidden().count_ones() as usize;
-    let first = cell::block(node) / CELL_WORDS + cell::children(node);
+    let (first, spare) = (cell::children_end(node[0]), cell::spare(node) as usize);
     if tail.wide {
-        let mut halves = [0; 2 * (LEAD + MAX_VALUES)];
-        read(&mut halves, LEAD + 2 * tail.len, cells, first);
+        let mut halves = [0; WIDE_ROOM];
+        read(&mut halves, spare, 2 * tail.len, cells, first);
         tail.rearrange(|low, rest, part| {
             let half = part.len() / 2;
             let (from_low, from_rest) = (part.start..part.start + half, part.start + half..part.end);
@@ -271,16 +278,16 @@ pub(super) fn load<K>(cells: &[LpmNode<K>], node: &Cell) -> Tail {
             Some(())
         });
     } else {
-        let end = LEAD + tail.len;
-        read(&mut tail.low, end, cells, first);
+        read(&mut tail.low, spare, tail.len, cells, first);
     }
     tail
 }
 
-/// Reads the first `end` halves from cell `first` on, in whole cells.
-fn read<K>(halves: &mut [u16], end: usize, cells: &[LpmNode<K>], first: u32) {
+/// Reads so many spare halves and values from cell `first` on, in whole cells.
+fn read<K>(halves: &mut [u16], spare: usize, values: usize, cells: &[LpmNode<K>], first: u32) {
     let cells = cells.get(first as usize..).unwrap_or(&[]);
-    for (halves, cell) in halves.as_chunks_mut().0.iter_mut().zip(cells).take(end.div_ceil(16)) {
+    let (halves, count) = (halves.get_mut(LEAD - spare..).unwrap_or(&mut []), (spare + values).div_ceil(16));
+    for (halves, cell) in halves.as_chunks_mut().0.iter_mut().zip(cells).take(count) {
         *halves = cell.raw.halves();
     }
 }
@@ -296,12 +303,12 @@ impl<K> Arena<'_, K> {
             return;
         }
         let block = cell::block(node);
-        let first = block + cell::children(node) * CELL_WORDS;
+        let (first, spare) = (cell::children_end(node[0]), cell::spare(node) as usize);
         // The spare halves stay: they may tell the block's owner.
-        let spare = self.word(first);
-        (tail.low[0], tail.low[1]) = (spare as u16, (spare >> 16) as u16);
+        let word = self.word(first * CELL_WORDS);
+        (tail.low[0], tail.low[1]) = (word as u16, (word >> 16) as u16);
         if tail.wide {
-            let mut halves = [0; 2 * (LEAD + MAX_VALUES)];
+            let mut halves = [0; WIDE_ROOM];
             (halves[0], halves[1]) = (tail.low[0], tail.low[1]);
             tail.rearrange(|low, rest, part| {
                 let half = part.len() / 2;
@@ -310,18 +317,25 @@ impl<K> Arena<'_, K> {
                 halves.get_mut(to_rest)?.copy_from_slice(rest);
                 Some(())
             });
-            self.write(&halves, LEAD + 2 * tail.len, first / CELL_WORDS);
+            self.write(&halves, spare, 2 * tail.len, first);
         } else {
-            self.write(&tail.low, LEAD + tail.len, first / CELL_WORDS);
+            self.write(&tail.low, spare, tail.len, first);
         }
-        self.set_word(block + (1 << order) - 2, tail.routes.full);
-        self.set_word(block + (1 << order) - 1, tail.routes.inner);
+        let end = block + (1 << order);
+        let (full, inner) = cell::route_words(node);
+        if full {
+            self.set_word(end - 1 - inner as u32, tail.routes.full);
+        }
+        if inner {
+            self.set_word(end - 1, tail.routes.inner);
+        }
     }
 
-    /// Writes the first `end` halves from cell `first` on, in whole cells.
-    fn write(&mut self, halves: &[u16], end: usize, first: u32) {
+    /// Writes so many spare halves and values from cell `first` on, in whole cells.
+    fn write(&mut self, halves: &[u16], spare: usize, values: usize, first: u32) {
         let cells = self.cells_mut().get_mut(first as usize..).unwrap_or(&mut []);
-        for (halves, cell) in halves.as_chunks().0.iter().zip(cells).take(end.div_ceil(16)) {
+        let (halves, count) = (halves.get(LEAD - spare..).unwrap_or(&[]), (spare + values).div_ceil(16));
+        for (halves, cell) in halves.as_chunks().0.iter().zip(cells).take(count) {
             cell.raw.set_halves(halves);
         }
     }

@@ -2,7 +2,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::cell::{CELL_ORDER, CELL_WORDS, In};
+use super::cell::{CELL_WORDS, In};
 use super::key::CHECKPOINT;
 use super::*;
 use crate::addr::{PortId, VtepId};
@@ -26,35 +26,31 @@ fn check<K: LpmKey>(lpm: &mut Heap<K>) {
         let root = lpm.roots[table as usize];
         let mut routes = (root.default != NONE) as u32;
         let arena = lpm.arena();
-        let mut todo = vec![(Slot::root(table), 0u32, false)];
+        let mut todo = vec![(Slot::root(table), 0u32)];
         for at in root.index..root.index + root.entries {
             let slot = arena.entry_slot(at);
             assert_eq!(arena.entry_at(slot), at);
             if cell::kind(&arena.get(slot)) != cell::EMPTY {
-                todo.push((slot, root.depth(), false));
+                todo.push((slot, root.depth()));
             }
         }
         used += root.entries / 2;
-        while let Some((slot, depth, behind_entry)) = todo.pop() {
+        while let Some((slot, depth)) = todo.pop() {
             let cell = arena.get(slot);
-            let kind = cell::kind(&cell);
-            if kind == cell::EMPTY {
+            if cell::kind(&cell) == cell::EMPTY {
                 assert_eq!(slot.place(), In::Roots);
                 continue;
             }
-            let (children, mut order, linked) = (cell::children(&cell), CELL_ORDER, kind == cell::LINK);
-            assert_eq!(linked, slot.place() == In::Index);
-            if !linked {
-                let tail = arena.tail(&cell);
-                let count = tail.routes.full.count_ones() + tail.routes.inner.count_ones();
-                routes += count;
-                order = tail.order(children);
-                let at = cell::depth(cell[0]);
-                assert!(at >= depth && (at <= CHECKPOINT || depth >= CHECKPOINT), "{depth} to {at}");
-                assert!(!behind_entry || at == depth);
-                let stands = behind_entry || at == CHECKPOINT;
-                assert!(count > 0 || children > !stands as u32, "a node that need not be");
-            }
+            let (children, head) = (cell::children(&cell), cell::is_head(&cell));
+            assert_eq!(head, slot.place() == In::Index);
+            let tail = arena.tail(&cell);
+            let count = tail.routes.full.count_ones() + tail.routes.inner.count_ones();
+            routes += count;
+            let (order, at) = (tail.order(&cell), cell::depth(cell[0]));
+            assert!(at >= depth && (at <= CHECKPOINT || depth >= CHECKPOINT), "{depth} to {at}");
+            assert!(!head || at == depth);
+            let stands = head || at == CHECKPOINT;
+            assert!(count > 0 || children > !stands as u32, "a node that need not be");
             let block = cell::block(&cell);
             let first = arena.word(block);
             assert_eq!(cell::owner(first), slot);
@@ -64,11 +60,10 @@ fn check<K: LpmKey>(lpm: &mut Heap<K>) {
             for word in block..block + (1 << order) {
                 assert!(!core::mem::replace(&mut owned[word as usize], true), "overlap at {word}");
             }
-            let below = if linked { depth } else { cell::depth(cell[0]) + 6 };
             for rank in 0..children {
                 let child = Arena::<K>::child(&cell, rank);
                 assert!(cell::is_node(&arena.get(child)));
-                todo.push((child, below, linked));
+                todo.push((child, at + 6));
             }
         }
         assert_eq!(routes, root.len);

@@ -5,7 +5,7 @@
 //! below it; those stand wherever they are needed.
 
 use super::arena::{Arena, NO_FALLBACK};
-use super::cell::{self, CELL_ORDER, CELL_WORDS, Cell, EMPTY, In, Place, Slot};
+use super::cell::{self, CELL_ORDER, Cell, EMPTY, In, Place, Slot};
 use super::key::{Bits, CHECKPOINT, LpmKey, STRIDE, home};
 use super::tail::Tail;
 
@@ -33,7 +33,7 @@ const CELL: u32 = 1 << CELL_ORDER;
 
 impl<K> Arena<'_, K> {
     pub(super) fn child(node: &Cell, rank: u32) -> Slot {
-        Slot::cell(cell::block(node) / CELL_WORDS + rank)
+        Slot::cell(cell::children_end(node[0]).wrapping_sub(cell::children(node)).wrapping_add(rank))
     }
 
     /// Makes the node at `slot` into `new`, with these routes and this change to its children.
@@ -49,7 +49,7 @@ impl<K> Arena<'_, K> {
         children: Children,
     ) -> Result<(), Full> {
         let order = cell::order(self.word(cell::block(old)));
-        let needed = tail.order(new[1].count_ones());
+        let needed = tail.order(&new);
         let grow = needed > order;
         if grow && !self.has(1 << needed) {
             return Err(Full);
@@ -133,14 +133,11 @@ impl<K: LpmKey> Arena<'_, K> {
         let route = (key.prefix(len), len, hop);
         let (key, home) = (route.0, home(len));
         let Start { mut slot, mut depth } = from;
-        let link = self.get(slot);
-        let mut checked = false;
-        if slot.place() == In::Index {
-            if cell::kind(&link) == EMPTY {
+        let mut checked = slot.place() == In::Index;
+        if cell::kind(&self.get(slot)) == EMPTY {
+            if checked {
                 return self.insert_at_entry(from, route).map(|()| None);
             }
-            (slot, checked) = (Self::child(&link, 0), true);
-        } else if cell::kind(&link) == EMPTY {
             // A root is as if below a node at depth 0 or above.
             if !self.has(Self::lone_words(0, len)) {
                 return Err(Full);
@@ -175,7 +172,7 @@ impl<K: LpmKey> Arena<'_, K> {
             new[1] |= 1 << chunk;
             let mut tail = self.tail(&node);
             let words = Self::lone_words(depth, len);
-            let grown = tail.order(new[1].count_ones());
+            let grown = tail.order(&new);
             let grows = grown > cell::order(self.word(cell::block(&node)));
             if !self.has(words + if grows { 1 << grown } else { 0 }) {
                 return Err(Full);
@@ -195,21 +192,26 @@ impl<K: LpmKey> Arena<'_, K> {
 
     fn insert_at_entry(&mut self, from: Start, route: Route<K::Bits>) -> Result<(), Full> {
         let (key, len, hop) = route;
-        let here = home(len) == from.depth;
-        let below = if here { CELL } else { CELL + Self::lone_words(from.depth, len) };
-        if !self.has(CELL + below) {
+        let mut tail = Tail::new();
+        let mut node = cell::head(cell::node(from.depth, 0), self.fallback(self.entry_at(from.slot)));
+        let (chunk, here) = (key.chunk(from.depth), home(len) == from.depth);
+        if here {
+            tail.insert_route(Place::new(chunk, len - from.depth), hop);
+        } else {
+            node[1] = 1 << chunk;
+        }
+        let order = tail.order(&node);
+        if !self.has((1 << order) + if here { 0 } else { Self::lone_words(from.depth, len) }) {
             return Err(Full);
         }
-        let block = self.take(CELL_ORDER);
-        let mut node = if here {
-            self.lone(from.depth, (key, len, hop))
+        let node = tail.mark(cell::with_block(node, self.take(order)));
+        if here {
+            self.put_tail(&node, order, &mut tail);
         } else {
             let lone = self.lone(from.depth, route);
-            self.above(from.depth, key, lone)
-        };
-        node[3] = self.fallback(self.entry_at(from.slot)) as u64;
-        self.put(Slot::cell(block / CELL_WORDS), node);
-        self.put(from.slot, cell::link(block));
+            self.put(Self::child(&node, 0), lone);
+        }
+        self.put(from.slot, node);
         Ok(())
     }
 
@@ -227,7 +229,7 @@ impl<K: LpmKey> Arena<'_, K> {
         } else {
             new[1] |= 1 << key.chunk(fork);
         }
-        let order = tail.order(new[1].count_ones());
+        let order = tail.order(&new);
         if !self.has((1 << order) + if here { 0 } else { Self::lone_words(fork, len) }) {
             return Err(Full);
         }
@@ -249,13 +251,6 @@ impl<K: LpmKey> Arena<'_, K> {
         self.here = [from.slot; 4];
         let mut depth = from.depth;
         let mut checked = from.slot.place() == In::Index;
-        if checked {
-            let link = self.get(from.slot);
-            if cell::kind(&link) == EMPTY {
-                return None;
-            }
-            self.descend(Self::child(&link, 0));
-        }
         loop {
             let slot = self.here[0];
             let node = self.get(slot);
@@ -303,12 +298,12 @@ impl<K: LpmKey> Arena<'_, K> {
         // With a node without children, those can go that stood only for it: one at the checkpoint,
         // and one behind an entry.
         for _ in 0..4 {
-            let [slot, above, ..] = self.here;
-            let linked = above.place() == In::Index;
+            let slot = self.here[0];
+            let head = slot.place() == In::Index;
             let block = cell::block(&node);
             let order = cell::order(self.word(block));
             if node[1] != 0 {
-                if linked || cell::depth(node[0]) == CHECKPOINT {
+                if head || cell::depth(node[0]) == CHECKPOINT {
                     let _ = self.remake(slot, &node, node, &mut Tail::new(), Children::Same);
                 } else {
                     self.put(slot, self.get(Self::child(&node, 0)));
@@ -316,15 +311,15 @@ impl<K: LpmKey> Arena<'_, K> {
                 }
                 return;
             }
+            if head {
+                self.set_entry(self.entry_at(slot), node[3] as u32);
+                self.give(block, order);
+                return;
+            }
             self.put(slot, [0; 4]);
             self.give(block, order);
             let [slot, above, ..] = self.here;
             if slot.place() == In::Roots {
-                return;
-            }
-            if linked {
-                self.set_entry(self.entry_at(above), node[3] as u32);
-                self.give(slot.index() * CELL_WORDS, CELL_ORDER);
                 return;
             }
             let parent = self.get(above);
