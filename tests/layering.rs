@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// Third-party crates, and the only place that may name them.
 const GUESTS: &[(&str, &str)] = &[
-    ("libc", "src/linux/sys.rs"),
+    ("libc", "src/linux/sys"),
     ("netlink_packet_core", "src/linux/netlink"),
     ("netlink_packet_route", "src/linux/netlink"),
     ("netlink_sys", "src/linux/netlink"),
@@ -124,10 +124,10 @@ fn third_party_crates_stay_in_their_rooms() {
 #[test]
 fn unsafe_code_is_in_one_file_for_each_boundary() {
     for (file, text) in files("src") {
-        let allowed = file == "src/linux/sys.rs";
+        let allowed = file == "src/linux/sys.rs" || file.starts_with("src/linux/sys/");
         for (line, code) in code(&text) {
             let unsafe_word = named(code, "unsafe").any(|rest| rest.is_empty());
-            assert!(allowed || !unsafe_word, "{file}:{line}: unsafe outside src/linux/sys.rs");
+            assert!(allowed || !unsafe_word, "{file}:{line}: unsafe outside src/linux/sys");
         }
     }
 }

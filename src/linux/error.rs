@@ -33,6 +33,14 @@ impl Error {
         self
     }
 
+    /// Says what would help against this errno.
+    pub(crate) fn hint_if(self, number: i32, hint: &'static str) -> Error {
+        match self.errno() == Some(number) {
+            true => self.hint(Some(hint)),
+            false => self,
+        }
+    }
+
     /// The verb: `open`, `bind`, `set the MTU of`, ...
     pub fn operation(&self) -> &str {
         self.operation

@@ -10,23 +10,29 @@
 //! A device or socket belongs to the network namespace of the thread that opened it. Descriptors may
 //! come from outside: [`Tap::from_fd`], [`Underlay::from_socket`].
 //!
-//! The `unsafe` code is all in one file, `sys.rs`; the netlink message types stay private.
+//! The `unsafe` code is all in `sys.rs` and the folder of that name; the netlink message types stay private.
 
 mod driver;
 mod error;
+mod ladder;
 mod link;
 mod netlink;
 pub mod offload;
 mod poll;
+mod privilege;
+mod probe;
 mod sys;
 mod tap;
 mod udp;
 
 pub use self::driver::{Driver, DriverCounters, Turn};
 pub use self::error::{Error, Refused};
+pub use self::ladder::{Feature, Finding, Offload, UnknownOffload};
 pub use self::link::{Link, Links};
 pub use self::offload::{Oversize, VirtioNetHeader};
 pub use self::poll::Poll;
+pub use self::privilege::Privileges;
+pub use self::probe::Probe;
 pub use self::tap::{Tap, TapCounters};
 pub use self::udp::{Datagram, Underlay, UnderlayConfig, UnderlayCounters};
 

@@ -1,4 +1,5 @@
-//! The system calls that the standard library does not offer: the one file with `unsafe`.
+//! The system calls that the standard library does not offer: this file and those below it are the
+//! ones with `unsafe`.
 //!
 //! Every function here is safe to call with any arguments; the proofs are beside the blocks.
 #![allow(unsafe_code)]
@@ -11,6 +12,8 @@ use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub(super) mod privilege;
+
 /// `IFNAMSIZ`: a device name is at most 15 octets and a zero.
 pub(super) const NAME_SIZE: usize = libc::IFNAMSIZ;
 
@@ -18,6 +21,7 @@ pub(super) const NAME_SIZE: usize = libc::IFNAMSIZ;
 pub(super) const IFF_TAP: c_short = libc::IFF_TAP as c_short;
 pub(super) const IFF_NO_PI: c_short = libc::IFF_NO_PI as c_short;
 pub(super) const IFF_VNET_HDR: c_short = libc::IFF_VNET_HDR as c_short;
+pub(super) const IFF_MULTI_QUEUE: c_short = libc::IFF_MULTI_QUEUE as c_short;
 
 /// Flags and kinds that the other files hand to calls of theirs.
 pub(super) const O_NONBLOCK: c_int = libc::O_NONBLOCK;
@@ -120,6 +124,16 @@ pub(super) fn tun_set_offload(fd: BorrowedFd<'_>, offloads: u32) -> io::Result<(
     Ok(())
 }
 
+/// The flags that a device may be attached with (`TUNGETFEATURES`), as the clone device `fd` tells
+/// anybody.
+pub(super) fn tun_features(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut features: core::ffi::c_uint = 0;
+    // SAFETY: `fd` is open for the borrow; the request writes one unsigned int at the pointer, which is
+    // a live, exclusively borrowed one.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETFEATURES, &raw mut features) })?;
+    Ok(features)
+}
+
 /// The size in octets of the virtio-net header before each frame (`TUNSETVNETHDRSZ`).
 pub(super) fn tun_set_header_size(fd: BorrowedFd<'_>, size: c_int) -> io::Result<()> {
     // SAFETY: `fd` is open for the borrow; the request reads one int at the pointer, a live int.
@@ -175,6 +189,9 @@ impl IntOption {
     pub(super) const RECEIVE_CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
     pub(super) const V6ONLY: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
     pub(super) const SOCKET_TYPE: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_TYPE);
+    pub(super) const REUSE_PORT: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_REUSEPORT);
+    pub(super) const UDP_SEGMENT: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_SEGMENT);
+    pub(super) const UDP_GRO: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_GRO);
     pub(super) const PROTOCOL: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_PROTOCOL);
 
     const fn new(level: c_int, name: c_int) -> IntOption {

@@ -1,10 +1,11 @@
 //! The underlay: UDP sockets that carry VXLAN between VTEPs.
 
+use alloc::format;
 use alloc::string::ToString;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::Sent;
 use super::error::{Error, Refused};
@@ -129,6 +130,14 @@ impl Underlay {
         raise(fd, IntOption::SEND_BUFFER_FORCE, IntOption::SEND_BUFFER, config.buffer)
             .map_err(failed("set the send buffer of"))?;
         Ok(Underlay { socket, local, buffer: receive, counters: UnderlayCounters::default() })
+    }
+
+    /// Takes over descriptor `number` of this process, as [`Underlay::from_socket`]: one that the
+    /// process was started with. It is duplicated; the number itself stays open.
+    pub fn from_inherited(number: RawFd, config: &UnderlayConfig) -> Result<Underlay, Error> {
+        let fd = sys::duplicate(number)
+            .map_err(|e| Error::new("take over as a socket", format!("descriptor {number}"), e))?;
+        Underlay::from_socket(fd.into(), config)
     }
 
     /// The address and port that it is bound to.

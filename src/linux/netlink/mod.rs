@@ -3,7 +3,9 @@
 //! Replies are read attribute by attribute, for the few that are wanted: a kernel that has learnt a
 //! new attribute cannot make a whole reply unreadable.
 
+mod request;
 mod socket;
+mod tc;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,6 +18,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessa
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use self::socket::{Reply, Socket, attributes};
+pub(super) use self::tc::{EVERY_PROTOCOL, Key, Redirect};
 use super::error::Error;
 use super::link::{Link, by_index};
 use crate::addr::MacAddr;

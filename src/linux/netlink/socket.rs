@@ -8,9 +8,8 @@ use std::os::fd::AsFd;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::super::error::Error;
@@ -84,7 +83,7 @@ impl Socket {
         &mut self,
         operation: &'static str,
         object: &str,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
     ) -> Result<Vec<Reply>, Error> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags)
@@ -97,7 +96,7 @@ impl Socket {
         &mut self,
         operation: &'static str,
         object: &str,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable + Clone,
     ) -> Result<Vec<Reply>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
             match self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP) {
@@ -110,7 +109,7 @@ impl Socket {
     }
 
     /// The replies, and whether the kernel marked them as interrupted by a change.
-    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<(Vec<Reply>, bool)> {
+    fn exchange(&mut self, message: impl NetlinkSerializable, flags: u16) -> io::Result<(Vec<Reply>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
