@@ -5,3 +5,5 @@
 #[allow(dead_code)] // the program uses what the tests do not
 #[path = "../examples/vtep/args.rs"]
 mod args;
+#[path = "../examples/vtep/user.rs"]
+mod user;

@@ -10,6 +10,8 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use overlane::addr::{IpPrefix, MacAddr, Vni};
 use overlane::wire::vxlan;
 
+use crate::user::User;
+
 /// A VXLAN tunnel end in user space.
 ///
 /// Joins TAP devices to VXLAN segments (RFC 7348). Frames from a device go to the VTEPs of its VNI:
@@ -21,11 +23,13 @@ use overlane::wire::vxlan;
 #[command(
     name = "vtep",
     version,
-    override_usage = "vtep --tap NAME --local IP[:PORT] --vni N --remote IP[:PORT]... [OPTION]...",
+    override_usage = "vtep --tap NAME --local IP[:PORT] --vni N --remote IP[:PORT]... [OPTION]...\n       vtep --probe",
     after_help = "Write an IPv6 address with a port as [2001:db8::1]:4789.\n\n\
         A node's router MAC address follows from its underlay address unless told otherwise: 0e:6f and the \
         four octets of an IPv4 address, 0e and a 40-bit hash (FNV-1a) of an IPv6 address. A kernel peer has \
         one of its own: tell it with --remote IP=MAC.\n\n\
+        When devices and sockets are open, the program gives up all capabilities for good. With --tap-fd and \
+        --socket-fd it needs none to begin with.\n\n\
         SIGUSR1 prints tables and counters; SIGINT and SIGTERM end the program, and its devices go."
 )]
 struct Args {
@@ -68,6 +72,19 @@ struct Args {
     /// This node's router MAC address in routed VNIs
     #[arg(long, value_name = "MAC")]
     router_mac: Option<MacAddr>,
+    /// Use this open descriptor of a UDP socket, bound to a --local address and port; can be given
+    /// several times
+    #[arg(long, value_name = "N")]
+    socket_fd: Vec<RawFd>,
+    /// Send outer UDP checksums of zero, and take them over IPv6
+    #[arg(long)]
+    zero_checksum: bool,
+    /// Become this user when all is set up; the group is the user's own unless told
+    #[arg(long, value_name = "NAME|UID[:GROUP]")]
+    user: Option<User>,
+    /// Print what this kernel offers, what will be used, and what each missing step costs
+    #[arg(long, exclusive = true)]
+    probe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -217,12 +234,26 @@ pub(crate) struct Plan {
     pub(crate) ageing: u32,
     pub(crate) gateways: Vec<IpAddr>,
     pub(crate) router_mac: MacAddr,
+    pub(crate) socket_fds: Vec<RawFd>,
+    pub(crate) zero_checksum: bool,
+    pub(crate) user: Option<User>,
 }
 
-/// The plan that the arguments, the program's name first, ask for.
-pub(crate) fn plan(args: impl IntoIterator<Item = OsString>) -> Result<Plan, clap::Error> {
+/// What the program is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Probe,
+    Run(Plan),
+}
+
+/// What the arguments, the program's name first, ask for.
+pub(crate) fn task(args: impl IntoIterator<Item = OsString>) -> Result<Task, clap::Error> {
     let args = Args::try_parse_from(args)?;
-    check(args).map_err(|why| Args::command().error(ErrorKind::ValueValidation, why))
+    if args.probe {
+        return Ok(Task::Probe);
+    }
+    let plan = check(args).map_err(|why| Args::command().error(ErrorKind::ValueValidation, why))?;
+    Ok(Task::Run(plan))
 }
 
 fn check(args: Args) -> Result<Plan, String> {
@@ -343,6 +374,9 @@ fn check(args: Args) -> Result<Plan, String> {
         ageing: args.ageing,
         gateways: args.gateway,
         router_mac: args.router_mac.unwrap_or(own),
+        socket_fds: args.socket_fd,
+        zero_checksum: args.zero_checksum,
+        user: args.user,
     })
 }
 
@@ -378,10 +412,14 @@ mod tests {
 
     fn parse(text: &str) -> Result<Plan, String> {
         let args = std::iter::once("vtep").chain(text.split_whitespace()).map(OsString::from);
-        plan(args).map_err(|e| {
+        let task = task(args).map_err(|e| {
             assert!(!e.use_stderr() || e.exit_code() == 2, "{e}");
             e.to_string()
-        })
+        })?;
+        match task {
+            Task::Run(plan) => Ok(plan),
+            Task::Probe => Err("a probe".into()),
+        }
     }
 
     const BASE: &str = "--tap t0 --local 192.0.2.1 --vni 42 --remote 192.0.2.2";
@@ -409,6 +447,20 @@ mod tests {
         assert_eq!(plan.remotes, [("192.0.2.2:4789".parse().unwrap(), mac)]);
         assert_eq!((plan.mtu, plan.learn, plan.ageing), (None, Learn::Known, 300));
         assert_eq!(plan.router_mac, MacAddr([0x0e, 0x6f, 192, 0, 2, 1]));
+        assert_eq!((plan.socket_fds.len(), plan.zero_checksum, plan.user), (0, false, None));
+    }
+
+    #[test]
+    fn what_it_starts_with_and_as_whom() {
+        let plan =
+            parse(&format!("{BASE} --socket-fd 5 --socket-fd 6 --zero-checksum --user 12:34")).unwrap();
+        assert_eq!((plan.socket_fds, plan.zero_checksum), (vec![5, 6], true));
+        assert_eq!(plan.user, Some(User { uid: 12, gid: 34 }));
+    }
+
+    #[test]
+    fn a_probe_needs_nothing_else() {
+        assert_eq!(parse("--probe"), Err("a probe".into()));
     }
 
     #[test]
@@ -497,6 +549,8 @@ mod tests {
                 "+--route 10.2.0.0/24=192.0.2.2 --gateway 10.1.0.1 --gateway 10.1.0.2",
                 "a second one of its address family",
             ),
+            ("+--user no-such-user", "there is no user \"no-such-user\""),
+            ("+--probe", "cannot be used with one or more of the other specified arguments"),
             ("+--gateway 10.1.0.1", "no VNI is routed"),
             ("+--router-mac 02:00:00:00:00:01", "no VNI is routed"),
             (

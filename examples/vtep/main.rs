@@ -6,7 +6,9 @@
 //!
 //! `--help` tells the rest. SIGUSR1 prints tables and counters, SIGINT and SIGTERM end the program;
 //! the devices that it made go with it. Exit code 1: something in the system refused, or a device
-//! is gone; 2: wrong arguments.
+//! is gone; 2: wrong arguments. `--probe` prints what the kernel offers.
+//!
+//! What it needs rights for, it does at the start; then it gives them up.
 
 // A program has std; only the library must do without.
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core)]
@@ -19,6 +21,8 @@ mod node;
 mod report;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod user;
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -30,12 +34,17 @@ fn main() {
 fn main() -> std::process::ExitCode {
     use std::io::{Write, stderr};
 
-    let plan = match args::plan(std::env::args_os()) {
-        Ok(plan) => plan,
+    let done = match args::task(std::env::args_os()) {
+        Ok(args::Task::Run(plan)) => run(&plan),
+        Ok(args::Task::Probe) => {
+            // Whoever reads it may have gone.
+            let _ = write!(std::io::stdout(), "{}", overlane::linux::Probe::run());
+            Ok(())
+        }
         // Help and version are no errors; clap ends with 2 for what is one.
         Err(refused) => refused.exit(),
     };
-    match run(&plan) {
+    match done {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(stderr(), "vtep: {error}");
@@ -50,11 +59,15 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
     use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
+    use overlane::linux::Privileges;
+
     /// How often the devices are looked at, for an MTU or MAC address that somebody has changed.
     const LOOK: Duration = Duration::from_secs(5);
 
     let mut signals = signals::Signals::new()?;
     let mut node = node::Node::start(plan)?;
+    let user = plan.user.map(|user| (user.uid, user.gid));
+    Privileges { user, net_admin: false }.give_up()?;
     let _ = write!(stderr(), "{}", report::Greeting(&node));
     let mut looked = Instant::now();
     loop {

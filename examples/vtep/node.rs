@@ -32,8 +32,23 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start(plan: &Plan) -> Result<Node, Box<dyn Error>> {
         let mut driver = driver(plan)?;
+        let config = UnderlayConfig {
+            zero_checksum: plan.zero_checksum,
+            accept_zero_checksum6: plan.zero_checksum,
+            ..UnderlayConfig::default()
+        };
+        for fd in &plan.socket_fds {
+            let socket = Underlay::from_inherited(*fd, &config)?;
+            let local = socket.local_addr();
+            if !plan.locals.contains(&local) {
+                return Err(format!("descriptor {fd} is bound to {local}, which no --local names").into());
+            }
+            driver.add_socket(socket)?;
+        }
         for local in &plan.locals {
-            driver.add_socket(Underlay::bind(*local, &UnderlayConfig::default())?)?;
+            if !driver.sockets().any(|s| s.local_addr() == *local) {
+                driver.add_socket(Underlay::bind(*local, &config)?)?;
+            }
         }
         let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, *remote)).collect();
         let mut vteps = Vec::new();

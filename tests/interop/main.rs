@@ -15,6 +15,8 @@ mod node;
 #[cfg(target_os = "linux")]
 mod offload;
 #[cfg(target_os = "linux")]
+mod rights;
+#[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
 mod vtep;
@@ -51,6 +53,9 @@ fn main() {
         Case::new("vtep_example_routed", ALL, vtep::routed),
         Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),
         Case::new("vtep_example_on_an_open_descriptor", ALL, vtep::open_descriptor),
+        Case::new("vtep_example_gives_up_its_rights", ALL, rights::dropped),
+        Case::new("vtep_example_starts_without_rights", ALL, rights::none_to_begin_with),
+        Case::new("vtep_example_probes_the_kernel", ALL, rights::probe),
         Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),
     ];
     suite::main(CASES)

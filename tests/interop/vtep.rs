@@ -15,7 +15,7 @@ use crate::node::*;
 const BYTES: u64 = 1 << 20;
 
 /// The example beside this test's program; `cargo test --test interop` alone does not build it.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
     let path = profile.join("examples/vtep");
@@ -31,27 +31,36 @@ fn program() -> PathBuf {
 }
 
 /// A process in a namespace; it ends with its value.
-struct Process {
+pub struct Process {
     child: Child,
     errors: BufReader<ChildStderr>,
 }
 
 impl Process {
-    fn start(host: &NetNs, arguments: &str) -> Process {
+    pub fn start(host: &NetNs, arguments: &str) -> Process {
         Process::start_with(host, arguments, Stdio::null())
     }
 
     fn start_with(host: &NetNs, arguments: &str, stdin: Stdio) -> Process {
         let mut command = Command::new(program());
         command.args(arguments.split_whitespace());
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = host.run(|| command.spawn().unwrap());
+        command.stdin(stdin).stdout(Stdio::piped());
+        Process::spawn_on(host, command, || {})
+    }
+
+    /// Starts it on a thread of the host that has done `before`.
+    pub fn spawn_on(host: &NetNs, mut command: Command, before: fn()) -> Process {
+        command.stderr(Stdio::piped());
+        let mut child = host.run(|| {
+            before();
+            command.spawn().unwrap()
+        });
         let errors = BufReader::new(child.stderr.take().unwrap());
         Process { child, errors }
     }
 
     /// Reads to the greeting's last line: all is set up.
-    fn ready(mut self) -> Process {
+    pub fn ready(mut self) -> Process {
         let mut text = String::new();
         loop {
             let line = text.len();
@@ -62,13 +71,17 @@ impl Process {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
     /// Asks for the tables, ends the process by `signal`, and gives what it printed.
-    fn end(mut self, signal: &str) -> String {
+    pub fn end(mut self, signal: &str) -> String {
         self.signal("USR1");
         let mut out = BufReader::new(self.child.stdout.take().unwrap());
         let mut text = String::new();
