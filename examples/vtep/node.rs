@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use overlane::addr::{IpPrefix, Ipv4Prefix, Ipv6Prefix, NextHop, PortId, VtepId};
 use overlane::engine::{Capacity, Command, Engine, EngineConfig};
-use overlane::linux::{Driver, Links, Tap, Underlay, UnderlayConfig};
+use overlane::linux::{Driver, DriverConfig, Links, Offload, Tap, Underlay, UnderlayConfig};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::{Accept, Mode, VniConfig};
@@ -204,7 +204,10 @@ fn driver(plan: &Plan) -> Result<Driver, Box<dyn Error>> {
         flood_members: default.flood_members.max(segments * remotes + plan.attachments.len()),
         ..default
     };
-    Ok(Driver::new(Engine::with_capacity(config, &capacity)?)?)
+    // Segments need a real outer checksum.
+    let offload = if plan.zero_checksum { Offload::Batch } else { Offload::Gso };
+    let engine = Engine::with_capacity(config, &capacity)?;
+    Ok(Driver::with_config(engine, &DriverConfig { offload })?)
 }
 
 /// The largest outer packet to a remote.

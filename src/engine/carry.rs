@@ -597,10 +597,10 @@ impl<S: Storage> Tables<S> {
         }
     }
 
-    /// The headers for a copy to this VTEP, where it can be sent at all.
-    fn copy_fits(&self, vtep: VtepId, frame: &Frame<'_>) -> Result<&Template, DropReason> {
+    /// The headers for a copy of this length to this VTEP, where it can be sent at all.
+    fn copy_fits(&self, vtep: VtepId, len: usize, segment_len: usize) -> Result<&Template, DropReason> {
         let template = self.template(vtep).ok_or(DropReason::NoLocalAddress)?;
-        fits(template, frame.len(), frame.segment_len)?;
+        fits(template, len, segment_len)?;
         Ok(template)
     }
 
@@ -622,7 +622,7 @@ impl<S: Storage> Tables<S> {
     /// Counts the copies of a flooded frame for each VTEP: at most one for each list member.
     fn count_flood(&self, context: &mut Context<S>, index: VniIndex, frame: &Frame<'_>) {
         for vtep in self.floods.vteps(index) {
-            match self.copy_fits(vtep, frame) {
+            match self.copy_fits(vtep, frame.len(), frame.segment_len) {
                 Ok(_) => {
                     if let Some(c) = context.vtep_mut(vtep) {
                         c.traffic.tx(frame.len());
@@ -648,7 +648,7 @@ impl<S: Storage> Tables<S> {
         let ports = index.into_iter().flat_map(|i| self.floods.ports(i)).filter(move |p| Some(*p) != from);
         let vteps = index.filter(|_| from.is_some()).into_iter().flat_map(|i| self.floods.vteps(i));
         let headers = vteps.filter_map(move |vtep| {
-            let template = self.copy_fits(vtep, frame).ok()?;
+            let template = self.copy_fits(vtep, frame.len(), frame.segment_len).ok()?;
             // The copies go to different addresses and may have one identification. Where nobody may
             // fragment, any will do (RFC 6864, section 4.1).
             let ip_id = if self.config.dont_fragment { 0 } else { frame.ip_id };
@@ -657,6 +657,22 @@ impl<S: Storage> Tables<S> {
             Some(Replica::Underlay { vtep, header })
         });
         ports.map(Replica::Port).chain(headers)
+    }
+
+    /// Where [`replicas`](Self::replicas) go, for a backend that no longer has the frame but its
+    /// length and segment length, and writes the VXLAN header itself.
+    #[cfg(feature = "linux")]
+    pub(crate) fn copies(
+        &self,
+        vni: Vni,
+        from: Option<PortId>,
+        (len, segment_len): (usize, usize),
+    ) -> impl Iterator<Item = Destination> {
+        let index = self.vnis.index_of(vni);
+        let ports = index.into_iter().flat_map(|i| self.floods.ports(i)).filter(move |p| Some(*p) != from);
+        let vteps = index.filter(|_| from.is_some()).into_iter().flat_map(|i| self.floods.vteps(i));
+        let vteps = vteps.filter(move |vtep| self.copy_fits(*vtep, len, segment_len).is_ok());
+        ports.map(Destination::Port).chain(vteps.map(Destination::Vtep))
     }
 
     /// What would become of a frame from a local port.

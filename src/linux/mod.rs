@@ -25,7 +25,7 @@ mod sys;
 mod tap;
 mod udp;
 
-pub use self::driver::{Driver, DriverCounters, Turn};
+pub use self::driver::{Driver, DriverConfig, DriverCounters, Turn};
 pub use self::error::{Error, Refused};
 pub use self::ladder::{Feature, Finding, Offload, UnknownOffload};
 pub use self::link::{Link, Links};
@@ -33,8 +33,8 @@ pub use self::offload::{Oversize, VirtioNetHeader};
 pub use self::poll::Poll;
 pub use self::privilege::Privileges;
 pub use self::probe::Probe;
-pub use self::tap::{Tap, TapCounters};
-pub use self::udp::{Datagram, Underlay, UnderlayConfig, UnderlayCounters};
+pub use self::tap::{Tap, TapCounters, TapOffloads};
+pub use self::udp::{Datagram, UdpOffload, Underlay, UnderlayConfig, UnderlayCounters};
 
 /// What became of a packet that was given to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

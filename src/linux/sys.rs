@@ -4,6 +4,9 @@
 //! Every function here is safe to call with any arguments; the proofs are beside the blocks.
 #![allow(unsafe_code)]
 
+pub(super) mod batch;
+pub(super) mod epoll;
+
 use alloc::vec::Vec;
 use core::ffi::{c_int, c_short, c_void};
 use core::mem::{MaybeUninit, size_of};
@@ -59,6 +62,15 @@ errnos! {
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A timeout as `poll` and `epoll_wait` take it. Rounded up: a timer must not spin through its last
+/// millisecond.
+fn milliseconds(timeout: Option<Duration>) -> c_int {
+    match timeout {
+        None => -1,
+        Some(t) => c_int::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX),
+    }
 }
 
 fn interface_request(name: &[u8; NAME_SIZE], flags: c_short) -> libc::ifreq {
@@ -193,6 +205,8 @@ impl IntOption {
     pub(super) const UDP_SEGMENT: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_SEGMENT);
     pub(super) const UDP_GRO: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_GRO);
     pub(super) const PROTOCOL: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_PROTOCOL);
+    pub(super) const TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TOS);
+    pub(super) const CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_TCLASS);
 
     const fn new(level: c_int, name: c_int) -> IntOption {
         IntOption { level, name }
@@ -450,13 +464,13 @@ impl PollFds {
         self.0.push(libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
     }
 
+    pub(super) fn pop(&mut self) {
+        self.0.pop();
+    }
+
     /// The number of ready descriptors; a signal counts as none.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        // Rounded up: a timer must not spin through its last millisecond.
-        let timeout = match timeout {
-            None => -1,
-            Some(t) => c_int::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX),
-        };
+        let timeout = milliseconds(timeout);
         // SAFETY: the pointer and length are those of a live, exclusively borrowed slice of pollfd;
         // the kernel writes the `revents` fields only. A descriptor closed meanwhile gives POLLNVAL.
         let ready = unsafe { libc::poll(self.0.as_mut_ptr(), self.0.len() as libc::nfds_t, timeout) };

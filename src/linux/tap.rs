@@ -32,7 +32,48 @@ pub struct Tap {
     mac: MacAddr,
     mtu: u16,
     virtio: bool,
+    offloads: TapOffloads,
     counters: TapCounters,
+}
+
+/// What the kernel leaves to the reader of a TAP (`TUNSETOFFLOAD`); see [`Tap::set_offloads`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TapOffloads {
+    /// Checksums of TCP and UDP (`TUN_F_CSUM`).
+    pub checksum: bool,
+    /// Cutting TCP superframes over IPv4 and IPv6 (`TUN_F_TSO4`, `TUN_F_TSO6`).
+    pub tcp: bool,
+    /// The same for those that report congestion (`TUN_F_TSO_ECN`).
+    pub tcp_ecn: bool,
+    /// Cutting UDP superframes (`TUN_F_USO4`, `TUN_F_USO6`: Linux 6.2).
+    pub udp: bool,
+}
+
+impl TapOffloads {
+    /// From the most to the least; the kernel takes a set whole or not at all.
+    const STEPS: [TapOffloads; 5] = [
+        TapOffloads { checksum: true, tcp: true, tcp_ecn: true, udp: true },
+        TapOffloads { checksum: true, tcp: true, tcp_ecn: true, udp: false },
+        TapOffloads { checksum: true, tcp: true, tcp_ecn: false, udp: false },
+        TapOffloads { checksum: true, tcp: false, tcp_ecn: false, udp: false },
+        TapOffloads { checksum: false, tcp: false, tcp_ecn: false, udp: false },
+    ];
+
+    fn bits(self) -> u32 {
+        const CSUM: u32 = 1;
+        const TSO: u32 = 2 | 4;
+        const TSO_ECN: u32 = 8;
+        const USO: u32 = 0x20 | 0x40;
+        let set = [(self.checksum, CSUM), (self.tcp, TSO), (self.tcp_ecn, TSO_ECN), (self.udp, USO)];
+        set.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit)
+    }
+}
+
+/// A frame that [`Tap::read`] put into the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) len: usize,
+    pub(super) header: VirtioNetHeader,
 }
 
 /// Frames that a [`Tap`] read and threw away.
@@ -40,7 +81,7 @@ pub struct Tap {
 pub struct TapCounters {
     /// Longer than the buffer that was given.
     pub truncated: u64,
-    /// A superframe that was queued before the device's offloads were turned off.
+    /// A superframe that [`Tap::recv`] read: one queued before the offloads were turned off.
     pub unsegmented: u64,
     /// An offload request that does not fit its frame.
     pub malformed: u64,
@@ -120,6 +161,7 @@ impl Tap {
             mac: MacAddr(mac),
             mtu: mtu.unwrap_or(0),
             virtio,
+            offloads: TapOffloads::default(),
             counters: TapCounters::default(),
         };
         if mtu.is_none() {
@@ -147,6 +189,23 @@ impl Tap {
     /// it, checksums are finished here and superframes refused.
     pub fn has_virtio_header(&self) -> bool {
         self.virtio
+    }
+
+    /// Asks the kernel to leave checksums and cutting to the reader, or to do them itself again; what
+    /// it agreed to, the most that this kernel has. Where this is on, [`recv`](Tap::recv) throws
+    /// superframes away: only a [`Driver`](super::Driver) takes them.
+    ///
+    /// Without a virtio-net header nothing can be left to the reader.
+    pub fn set_offloads(&mut self, on: bool) -> TapOffloads {
+        let steps = if on && self.virtio { &TapOffloads::STEPS[..] } else { &TapOffloads::STEPS[4..] };
+        let taken = steps.iter().find(|s| sys::tun_set_offload(self.file.as_fd(), s.bits()).is_ok());
+        self.offloads = taken.copied().unwrap_or_default();
+        self.offloads
+    }
+
+    /// What the kernel leaves to the reader.
+    pub fn offloads(&self) -> TapOffloads {
+        self.offloads
     }
 
     /// Frames thrown away so far.
@@ -236,6 +295,37 @@ impl Tap {
         Ok(None)
     }
 
+    /// Reads one frame as the kernel has it to octet `at` of `room`: a superframe, a checksum not
+    /// finished. The octets before `at` are overwritten where the virtio-net header goes. `None` when
+    /// none waits.
+    pub(super) fn read(&mut self, room: &mut [u8], at: usize) -> Result<Option<Received>, Error> {
+        let header_len = if self.virtio { VirtioNetHeader::LEN } else { 0 };
+        let room = room.get_mut(at.saturating_sub(header_len)..).unwrap_or_default();
+        for _ in 0..SKIP_LIMIT {
+            let len = match self.file.read(room) {
+                // The kernel cuts silently; a room that is full was too small.
+                Ok(len) if len >= room.len() => {
+                    self.counters.truncated = self.counters.truncated.wrapping_add(1);
+                    continue;
+                }
+                Ok(len) => len.saturating_sub(header_len),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(gone(Error::new("read from", self.name.as_str(), e))),
+            };
+            let header = match room.first_chunk() {
+                Some(bytes) if self.virtio => VirtioNetHeader::from_bytes(*bytes),
+                _ => VirtioNetHeader::NONE,
+            };
+            return Ok(Some(Received { len, header }));
+        }
+        Ok(None)
+    }
+
+    pub(super) fn count_malformed(&mut self) {
+        self.counters.malformed = self.counters.malformed.wrapping_add(1);
+    }
+
     /// Writes one frame, after [`VirtioNetHeader::plan`] has decided what the kernel must still do.
     pub fn send(&mut self, frame: &[u8]) -> Result<Sent, Error> {
         match VirtioNetHeader::plan(frame, self.mtu) {
@@ -258,11 +348,23 @@ impl Tap {
         } else {
             self.file.write(frame)
         };
+        self.judge(result)
+    }
+
+    /// Writes a frame in parts. Where the device has a virtio-net header, the first part is it.
+    pub(super) fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> Result<Sent, Error> {
+        let result = self.file.write_vectored(parts);
+        self.judge(result)
+    }
+
+    fn judge(&self, result: io::Result<usize>) -> Result<Sent, Error> {
         let error = match result {
             Ok(_) => return Ok(Sent::Taken),
             Err(error) => error,
         };
         let refused = match error.raw_os_error() {
+            // A signal came while the kernel waited for memory.
+            Some(errno::EINTR) => Some(Refused::NoBuffers),
             Some(errno::EIO) => Some(Refused::Down),
             Some(errno::EINVAL) => Some(Refused::Malformed),
             Some(number) => Refused::from_errno(number),
@@ -401,7 +503,8 @@ pub(super) mod tests {
         far.set_nonblocking(true).unwrap();
         let file = File::from(OwnedFd::from(near));
         let counters = TapCounters::default();
-        (Tap { file, name: "fake".into(), mac: MacAddr::ZERO, mtu: 1450, virtio, counters }, far)
+        let (name, offloads) = ("fake".into(), TapOffloads::default());
+        (Tap { file, name, mac: MacAddr::ZERO, mtu: 1450, virtio, offloads, counters }, far)
     }
 
     /// 14 + 20 + 8 octets and a payload of 3: UDP, its checksum the pseudo-header sum alone.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::Sent;
 use super::error::{Error, Refused};
+use super::sys::batch::{Incoming, Outgoing, RecvBatch, SendBatch};
 use super::sys::{self, IntOption, errno};
 
 /// Errors that one [`Underlay::recv`] reads over before it gives way to the other descriptors.
@@ -70,8 +71,25 @@ pub struct Underlay {
     socket: UdpSocket,
     local: SocketAddr,
     buffer: u32,
+    zero_checksum: bool,
+    /// TOS or traffic class is 0 unless a datagram says otherwise.
+    plain: bool,
+    /// What the kernel does for us, in one call and with one look at its routes.
+    offload: UdpOffload,
     counters: UnderlayCounters,
 }
+
+/// What the kernel does with many datagrams at once; see [`Underlay::set_offload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UdpOffload {
+    /// How many datagrams one send may hold for the kernel to cut (`UDP_SEGMENT`); 0 or 1: none.
+    pub segments: u16,
+    /// Datagrams that follow each other arrive as one (`UDP_GRO`).
+    pub merged: bool,
+}
+
+/// Segments that `UDP_SEGMENT` takes: 128 since Linux 6.9, 64 before.
+pub(super) const MAX_UDP_SEGMENTS: u16 = 128;
 
 impl Underlay {
     /// Binds to `local` in the network namespace of the calling thread. Port 0 lets the kernel choose.
@@ -129,7 +147,47 @@ impl Underlay {
             .map_err(failed("set the receive buffer of"))?;
         raise(fd, IntOption::SEND_BUFFER_FORCE, IntOption::SEND_BUFFER, config.buffer)
             .map_err(failed("set the send buffer of"))?;
-        Ok(Underlay { socket, local, buffer: receive, counters: UnderlayCounters::default() })
+        let class = if local.is_ipv4() { IntOption::TOS } else { IntOption::CLASS };
+        let plain = sys::get_option(fd, class).is_ok_and(|class| class == 0);
+        let (offload, counters) = (UdpOffload::default(), UnderlayCounters::default());
+        let zero_checksum = config.zero_checksum;
+        Ok(Underlay { socket, local, buffer: receive, zero_checksum, plain, offload, counters })
+    }
+
+    /// Asks the kernel to cut and merge datagrams, or to stop it; what it will do. Where this is on,
+    /// [`recv`](Underlay::recv) may give several datagrams as one: only a
+    /// [`Driver`](super::Driver) knows how to take them apart.
+    ///
+    /// # Errors
+    /// A socket that sends zero checksums: the kernel refuses to cut for it (`UDP_SEGMENT` and
+    /// `SO_NO_CHECK` exclude each other).
+    pub fn set_offload(&mut self, on: bool) -> Result<UdpOffload, Error> {
+        if on && self.zero_checksum {
+            let why = "it sends zero UDP checksums, and segmentation offload needs real ones: choose one";
+            return Err(Error::refused("turn on the offloads of", self.local.to_string(), why));
+        }
+        let fd = self.socket.as_fd();
+        // 0 changes nothing, and is refused by a kernel that does not know the option.
+        let segments = on && sys::set_option(fd, IntOption::UDP_SEGMENT, 0).is_ok();
+        let merged = sys::set_option(fd, IntOption::UDP_GRO, i32::from(on)).is_ok() && on;
+        self.offload = UdpOffload { segments: if segments { MAX_UDP_SEGMENTS } else { 0 }, merged };
+        Ok(self.offload)
+    }
+
+    /// What the kernel does with many datagrams at once. It learns: a send that the kernel refuses
+    /// to cut lowers [`segments`](UdpOffload::segments).
+    pub fn offload(&self) -> UdpOffload {
+        self.offload
+    }
+
+    pub(super) fn limit_segments(&mut self, segments: u16) {
+        self.offload.segments = self.offload.segments.min(segments);
+    }
+
+    /// The TOS that must be sent with a datagram for it to have this ECN field and DSCP 0.
+    #[inline]
+    pub(super) fn tos(&self, ecn: u8) -> Option<u8> {
+        if self.plain && ecn & 3 == 0 { None } else { Some(ecn & 3) }
     }
 
     /// Takes over descriptor `number` of this process, as [`Underlay::from_socket`]: one that the
@@ -215,16 +273,69 @@ impl Underlay {
                 Ok(_) => return Ok(Sent::Taken),
                 Err(error) => error,
             };
-            return match error.raw_os_error() {
-                Some(errno::EINTR) => continue,
-                Some(errno::EINVAL | errno::EADDRNOTAVAIL) => Ok(Sent::Refused(Refused::Unreachable)),
-                Some(number) => match Refused::from_errno(number) {
-                    Some(refused) => Ok(Sent::Refused(refused)),
-                    None => Err(Error::new("send to", to.to_string(), error)),
-                },
-                None => Err(Error::new("send to", to.to_string(), error)),
-            };
+            if error.raw_os_error() == Some(errno::EINTR) {
+                continue;
+            }
+            return self.judge(error, to).map(Sent::Refused);
         }
+    }
+
+    /// What the errno of a send says about it.
+    pub(super) fn judge(&self, error: io::Error, to: SocketAddr) -> Result<Refused, Error> {
+        match error.raw_os_error() {
+            Some(errno::EINVAL | errno::EADDRNOTAVAIL) => Ok(Refused::Unreachable),
+            Some(number) => match Refused::from_errno(number) {
+                Some(refused) => Ok(refused),
+                None => Err(Error::new("send to", to.to_string(), error)),
+            },
+            None => Err(Error::new("send to", to.to_string(), error)),
+        }
+    }
+
+    /// Sends many at once: how many of the first were taken. An error is about the first one.
+    #[inline]
+    pub(super) fn send_batch<'a, I: Iterator<Item = &'a [u8]>>(
+        &self,
+        batch: &mut SendBatch,
+        messages: impl Iterator<Item = Outgoing<I>>,
+    ) -> io::Result<usize> {
+        batch.send(self.socket.as_fd(), messages)
+    }
+
+    /// Receives at most `count` datagrams, number n at `n * room` of `buffer`; how many rooms were
+    /// filled. One that was cut short is counted and told with a length of 0.
+    pub(super) fn recv_batch(
+        &mut self,
+        batch: &mut RecvBatch,
+        buffer: &mut [u8],
+        room: usize,
+        count: usize,
+        mut each: impl FnMut(Incoming),
+    ) -> Result<usize, Error> {
+        for _ in 0..SKIP_LIMIT {
+            let truncated = &mut self.counters.truncated;
+            let received = batch.receive(self.socket.as_fd(), buffer, room, count, |mut incoming| {
+                if incoming.truncated || incoming.from.is_none() {
+                    *truncated = truncated.wrapping_add(u64::from(incoming.truncated));
+                    incoming.len = 0;
+                }
+                each(incoming);
+            });
+            let error = match received {
+                Ok(n) => return Ok(n),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(errno::EINTR) => {}
+                Some(number) => match Refused::from_errno(number) {
+                    Some(Refused::WouldBlock) => return Ok(0),
+                    Some(_) => self.counters.icmp_errors = self.counters.icmp_errors.wrapping_add(1),
+                    None => return Err(Error::new("receive on", self.local.to_string(), error)),
+                },
+                None => return Err(Error::new("receive on", self.local.to_string(), error)),
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use overlane::engine::{Capacity, Command, Engine, EngineConfig};
 use overlane::error::DropReason;
-use overlane::linux::{Driver, Error, Links, Tap, Underlay, UnderlayConfig};
+use overlane::linux::{Driver, DriverConfig, Error, Links, Offload, Tap, Underlay, UnderlayConfig};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
@@ -88,7 +88,10 @@ pub fn driver(
         }
     }
     (config.port, config.vxlan) = (port, policy);
-    let mut driver = Driver::new(Engine::with_capacity(config, &Capacity::default()).unwrap()).unwrap();
+    let engine = Engine::with_capacity(config, &Capacity::default()).unwrap();
+    // The kernel does not cut what has no outer checksum.
+    let offload = if socket.zero_checksum { Offload::Batch } else { Offload::Gso };
+    let mut driver = Driver::with_config(engine, &DriverConfig { offload }).unwrap();
     for local in locals {
         let bound = host.run(|| Underlay::bind((*local, port).into(), &socket).unwrap());
         driver.add_socket(bound).unwrap();

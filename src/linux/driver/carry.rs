@@ -1,17 +1,19 @@
-//! Carrying verdicts out: devices and sockets, and what they refuse.
+//! Devices and sockets, and what they refuse.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use std::io::IoSlice;
 
 use super::DriverCounters;
+use super::mind::Mind;
 use super::slow::SlowPath;
-use crate::addr::{PortId, VtepId};
-use crate::engine::{Engine, Frame, Heap, Replica, Verdict};
+use crate::addr::PortId;
 use crate::error::DropReason;
-use crate::linux::{Error, Refused, Sent, Tap, TapCounters, Underlay, UnderlayCounters};
+use crate::linux::offload::{MAX_HEADER_LEN, Superframe};
+use crate::linux::{Error, Refused, Sent, Tap, TapCounters, Underlay, UnderlayCounters, VirtioNetHeader};
 use crate::table::vtep::Vtep;
-use crate::time::Instant;
+use crate::wire::ethernet::{self, EthernetHeader};
 
 /// Where a packet came from.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +22,27 @@ pub(super) enum Origin {
     Underlay(IpAddr),
 }
 
-impl Origin {
-    fn port(self) -> Option<PortId> {
-        match self {
-            Origin::Port(port) => Some(port),
-            Origin::Underlay(_) => None,
-        }
+/// How many packets to ask a descriptor for. Asking for one more than there are costs a system call,
+/// so one that had one packet the last time is asked for one: if there are more, it is ready again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quota {
+    next: usize,
+    max: usize,
+}
+
+impl Quota {
+    pub(super) fn new(max: usize) -> Quota {
+        Quota { next: 1, max }
+    }
+
+    pub(super) fn get(self) -> usize {
+        self.next
+    }
+
+    /// Learns how many there were.
+    pub(super) fn had(&mut self, packets: usize) {
+        self.next = if packets < self.next { packets.max(1) } else { self.next.saturating_mul(8) };
+        self.next = self.next.min(self.max);
     }
 }
 
@@ -33,24 +50,27 @@ impl Origin {
 pub(super) struct TapSlot {
     pub(super) port: PortId,
     pub(super) tap: Tap,
+    pub(super) quota: Quota,
+    /// The device takes joined frames, as far as we know.
+    pub(super) merges: bool,
     counted: TapCounters,
 }
 
 impl TapSlot {
     /// Tells the engine what the device threw away since the last time.
-    pub(super) fn count_lost(&mut self, engine: &mut Engine<Heap>) {
+    pub(super) fn count_lost<M: Mind>(&mut self, mind: &mut M) {
         let (now, before) = (self.tap.counters(), self.counted);
         if now == before {
             return;
         }
-        let vni = engine.tables().ports().get(self.port).map(|p| p.config.vni);
+        let vni = mind.tables().ports().get(self.port).map(|p| p.config.vni);
         for (reason, now, before) in [
             (DropReason::RxTruncated, now.truncated, before.truncated),
             (DropReason::NotHandled, now.unsegmented, before.unsegmented),
             (DropReason::NotHandled, now.malformed, before.malformed),
         ] {
             for _ in 0..now.wrapping_sub(before) {
-                engine.count_drop(reason, vni, None, Some(self.port));
+                mind.count_drop(reason, vni, None, Some(self.port));
             }
         }
         self.counted = now;
@@ -60,22 +80,20 @@ impl TapSlot {
 /// An underlay socket, and what of its counters the engine knows.
 pub(super) struct SocketSlot {
     pub(super) socket: Underlay,
+    pub(super) quota: Quota,
     counted: UnderlayCounters,
 }
 
 impl SocketSlot {
     /// Tells the engine what the socket threw away since the last time.
-    pub(super) fn count_lost(&mut self, engine: &mut Engine<Heap>) {
+    pub(super) fn count_lost<M: Mind>(&mut self, mind: &mut M) {
         let now = self.socket.counters();
         for _ in 0..now.truncated.wrapping_sub(self.counted.truncated) {
-            engine.count_drop(DropReason::RxTruncated, None, None, None);
+            mind.count_drop(DropReason::RxTruncated, None, None, None);
         }
         self.counted = now;
     }
 }
-
-/// A copy of a flooded frame that was not taken, and whose it was.
-type Lost = (DropReason, Option<VtepId>, Option<PortId>);
 
 /// Everything that packets leave by.
 pub(super) struct Io {
@@ -87,15 +105,13 @@ pub(super) struct Io {
     v4: Vec<usize>,
     v6: Vec<usize>,
     pub(super) slow: SlowPath,
-    /// Has room for every member of a flood list.
-    lost: Vec<Lost>,
     pub(super) counters: DriverCounters,
     /// The first thing in this turn that no longer works.
     pub(super) failure: Option<Error>,
 }
 
 impl Io {
-    pub(super) fn new(ports: usize, vteps: usize) -> Io {
+    pub(super) fn new(ports: usize) -> Io {
         Io {
             taps: Vec::new(),
             by_port: vec![None; ports],
@@ -103,20 +119,20 @@ impl Io {
             v4: Vec::new(),
             v6: Vec::new(),
             slow: SlowPath::default(),
-            lost: Vec::with_capacity(ports.saturating_add(vteps)),
             counters: DriverCounters::default(),
             failure: None,
         }
     }
 
-    pub(super) fn add_tap(&mut self, port: PortId, tap: Tap) -> Result<(), Error> {
-        let place = self.taps.len() as u32;
+    pub(super) fn add_tap(&mut self, port: PortId, tap: Tap, quota: usize) -> Result<(), Error> {
+        let place = self.taps.len();
         match self.by_port.get_mut(usize::from(port.0)) {
-            Some(free @ None) => *free = Some(place),
+            Some(free @ None) => *free = Some(place as u32),
             _ => return Err(Error::refused("attach", tap.name(), "the port has a device")),
         }
         let counted = tap.counters();
-        self.taps.push(TapSlot { port, tap, counted });
+        let merges = tap.has_virtio_header();
+        self.taps.push(TapSlot { port, tap, quota: Quota::new(quota), merges, counted });
         Ok(())
     }
 
@@ -132,89 +148,103 @@ impl Io {
         Some(slot.tap)
     }
 
+    pub(super) fn has_tap(&self, port: PortId) -> bool {
+        self.place(port).is_some()
+    }
+
     fn place(&self, port: PortId) -> Option<usize> {
         self.by_port.get(usize::from(port.0)).copied().flatten().map(|at| at as usize)
     }
 
-    pub(super) fn tap(&self, port: PortId) -> Option<&Tap> {
-        self.place(port).and_then(|at| self.taps.get(at)).map(|s| &s.tap)
+    pub(super) fn slot(&self, port: PortId) -> Option<&TapSlot> {
+        self.place(port).and_then(|at| self.taps.get(at))
     }
 
-    pub(super) fn tap_mut(&mut self, port: PortId) -> Option<&mut Tap> {
-        self.place(port).and_then(|at| self.taps.get_mut(at)).map(|s| &mut s.tap)
+    pub(super) fn slot_mut(&mut self, port: PortId) -> Option<&mut TapSlot> {
+        self.place(port).and_then(|at| self.taps.get_mut(at))
     }
 
-    pub(super) fn add_socket(&mut self, socket: Underlay) {
+    pub(super) fn add_socket(&mut self, socket: Underlay, quota: usize) {
+        let place = self.sockets.len();
         let family = if socket.local_addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
-        family.push(self.sockets.len());
+        family.push(place);
         let counted = socket.counters();
-        self.sockets.push(SocketSlot { socket, counted });
+        self.sockets.push(SocketSlot { socket, quota: Quota::new(quota), counted });
     }
 
-    /// Does what the engine decided.
-    pub(super) fn carry(&mut self, engine: &mut Engine<Heap>, now: Instant, frame: &Frame<'_>, from: Origin) {
-        match frame.verdict() {
-            Some(Verdict::ToUnderlay(vtep)) => {
-                let to = engine.vtep(vtep).map(address);
-                let lost = self.send(to, &[frame.bytes()], frame.ecn(), frame.flow_hash());
-                if let Some(reason) = lost {
-                    engine.count_drop(reason, frame.vni(), Some(vtep), from.port());
-                }
-            }
-            Some(Verdict::ToPort(port)) => {
-                if let Some(reason) = self.write(port, frame.bytes()) {
-                    engine.count_drop(reason, frame.vni(), None, Some(port));
-                }
-            }
-            Some(Verdict::Flood(_)) => self.flood(engine, frame),
-            Some(Verdict::Punt(reason)) => {
-                if let Some(drop) = self.punt(engine, now, frame, from, reason) {
-                    let vtep = match from {
-                        Origin::Port(_) => None,
-                        Origin::Underlay(addr) => engine.tables().vteps().by_addr(addr),
-                    };
-                    engine.count_drop(drop, frame.vni(), vtep, from.port());
-                }
-            }
-            Some(Verdict::Drop(_)) | None => {}
-        }
+    /// The place of the socket for a flow to this address.
+    #[inline]
+    pub(super) fn socket_for(&self, to: SocketAddr, flow: u32) -> Option<usize> {
+        let family = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        // Multiply and shift: even for any number of sockets, and the same one for the same flow.
+        let chosen = (u64::from(flow).wrapping_mul(family.len() as u64) >> 32) as usize;
+        family.get(chosen).copied()
     }
 
-    fn flood(&mut self, engine: &mut Engine<Heap>, frame: &Frame<'_>) {
-        let mut lost = core::mem::take(&mut self.lost);
-        for replica in engine.replicas(frame) {
-            let (reason, vtep, port) = match replica {
-                Replica::Port(port) => (self.write(port, frame.bytes()), None, Some(port)),
-                Replica::Underlay { vtep, header } => {
-                    let to = engine.vtep(vtep).map(address);
-                    let parts = [header.as_slice(), frame.bytes()];
-                    (self.send(to, &parts, frame.ecn(), frame.flow_hash()), Some(vtep), None)
+    /// Writes a frame to the device of a port; `header` is what is still to be done to it, as its
+    /// sender's device said, and `None` where that is to be found out.
+    pub(super) fn write(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        header: Option<VirtioNetHeader>,
+    ) -> Option<DropReason> {
+        let Some(slot) = self.slot_mut(port) else { return Some(self.nowhere()) };
+        let mtu = slot.tap.mtu();
+        let tap = &mut slot.tap;
+        let result = match header {
+            None => tap.send(frame),
+            Some(header) if header.gso_type == VirtioNetHeader::GSO_NONE => {
+                match VirtioNetHeader::plan(frame, mtu) {
+                    // The sender's word on the checksum holds.
+                    Ok(planned) if planned.gso_type == VirtioNetHeader::GSO_NONE => {
+                        tap.send_with(frame, header)
+                    }
+                    Ok(planned) => tap.send_with(frame, planned),
+                    Err(_) => Ok(Sent::Refused(Refused::TooBig)),
                 }
-            };
-            if let Some(reason) = reason {
-                lost.push((reason, vtep, port));
             }
-        }
-        for (reason, vtep, port) in lost.drain(..) {
-            engine.count_drop(reason, frame.vni(), vtep, port);
-        }
-        self.lost = lost;
+            Some(header) => match Superframe::parse(&header, frame) {
+                Ok(Some(cut)) if cut.segment_len().saturating_sub(link_len(frame)) > usize::from(mtu) => {
+                    Ok(Sent::Refused(Refused::TooBig))
+                }
+                Ok(Some(cut)) if !tap.has_virtio_header() => return self.write_cut(port, frame, &cut),
+                _ => tap.send_with(frame, header),
+            },
+        };
+        self.written(result, 1)
     }
 
-    /// Writes a frame to the device of a port.
-    pub(super) fn write(&mut self, port: PortId, frame: &[u8]) -> Option<DropReason> {
-        let Some(tap) = self.tap_mut(port) else { return Some(self.nowhere()) };
-        match tap.send(frame) {
+    /// Writes a superframe to a device that takes none, segment by segment.
+    #[cold]
+    fn write_cut(&mut self, port: PortId, frame: &[u8], cut: &Superframe) -> Option<DropReason> {
+        let mut lost = None;
+        for index in 0..cut.segments() {
+            let mut headers = [0; MAX_HEADER_LEN];
+            let parts = cut
+                .write_header(index, frame, &mut headers)
+                .and_then(|len| Some([headers.get(..len)?, frame.get(cut.payload(index))?]));
+            let Some([headers, payload]) = parts else { continue };
+            let Some(slot) = self.slot_mut(port) else { return Some(self.nowhere()) };
+            let result = slot.tap.write_parts(&[IoSlice::new(headers), IoSlice::new(payload)]);
+            lost = lost.or(self.written(result, 1));
+        }
+        lost
+    }
+
+    /// Counts a write of `frames` frames; why they were lost, if they were.
+    pub(super) fn written(&mut self, result: Result<Sent, Error>, frames: u64) -> Option<DropReason> {
+        match result {
             Ok(Sent::Taken) => {
-                self.counters.tap_tx = self.counters.tap_tx.wrapping_add(1);
+                self.counters.tap_tx = self.counters.tap_tx.wrapping_add(frames);
                 None
             }
-            Ok(Sent::Refused(why)) => Some(self.refused(why)),
+            Ok(Sent::Refused(why)) => Some(self.refused(why, frames)),
             Err(error) => Some(self.failed(error)),
         }
     }
 
-    /// Sends a datagram to a VTEP.
+    /// Sends one datagram to a VTEP.
     pub(super) fn send(
         &mut self,
         to: Option<SocketAddr>,
@@ -223,27 +253,24 @@ impl Io {
         flow: u32,
     ) -> Option<DropReason> {
         let Some(to) = to else { return Some(self.nowhere()) };
-        let family = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-        // Multiply and shift: even for any number of sockets, and the same one for the same flow.
-        let chosen = (u64::from(flow).wrapping_mul(family.len() as u64) >> 32) as usize;
-        let slot = family.get(chosen).and_then(|at| self.sockets.get_mut(*at));
+        let slot = self.socket_for(to, flow).and_then(|at| self.sockets.get_mut(at));
         let Some(slot) = slot else { return Some(self.nowhere()) };
         match slot.socket.send(parts, to, Some(ecn)) {
             Ok(Sent::Taken) => {
                 self.counters.udp_tx = self.counters.udp_tx.wrapping_add(1);
                 None
             }
-            Ok(Sent::Refused(why)) => Some(self.refused(why)),
+            Ok(Sent::Refused(why)) => Some(self.refused(why, 1)),
             Err(error) => Some(self.failed(error)),
         }
     }
 
-    fn nowhere(&mut self) -> DropReason {
+    pub(super) fn nowhere(&mut self) -> DropReason {
         self.counters.down = self.counters.down.wrapping_add(1);
         DropReason::NotHandled
     }
 
-    fn refused(&mut self, why: Refused) -> DropReason {
+    pub(super) fn refused(&mut self, why: Refused, packets: u64) -> DropReason {
         let c = &mut self.counters;
         let counter = match why {
             Refused::WouldBlock | Refused::NoBuffers => &mut c.queue_full,
@@ -252,17 +279,23 @@ impl Io {
             Refused::Down => &mut c.down,
             Refused::Malformed => &mut c.malformed,
         };
-        *counter = counter.wrapping_add(1);
+        *counter = counter.wrapping_add(packets);
         why.into()
     }
 
-    fn failed(&mut self, error: Error) -> DropReason {
+    pub(super) fn failed(&mut self, error: Error) -> DropReason {
         self.failure.get_or_insert(error);
         DropReason::TxFailed
     }
 }
 
+/// Octets of the Ethernet header and its tags, which no MTU counts.
+pub(super) fn link_len(frame: &[u8]) -> usize {
+    EthernetHeader::parse(frame).map_or(ethernet::HEADER_LEN, |e| usize::from(e.payload_offset))
+}
+
 /// Where a VTEP listens.
+#[inline]
 pub(super) fn address(vtep: &Vtep) -> SocketAddr {
     SocketAddr::new(vtep.config.addr, vtep.config.port)
 }

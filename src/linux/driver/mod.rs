@@ -1,37 +1,44 @@
 //! One thread, one engine, its TAPs and its underlay sockets.
 
 mod carry;
+mod config;
+mod mind;
+mod outbox;
+mod rx;
 mod slow;
 #[cfg(test)]
 mod tests;
+mod tx;
+mod watch;
 
-use alloc::boxed::Box;
 use alloc::string::ToString;
-use alloc::vec;
-use core::array;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
+use core::ops::AddAssign;
 use core::time::Duration;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use super::{BUFFER_LEN, Error, Poll, Tap, Underlay};
+use super::{Error, Offload, Tap, Underlay};
 use crate::addr::PortId;
-use crate::engine::{BATCH, Change, Command, Engine, Frame, HEADROOM, Heap};
-use crate::error::{ControlError, DropReason};
+use crate::engine::{Change, Command, Engine, Heap};
+use crate::error::ControlError;
 use crate::time::Instant;
 use crate::wire::outer::Shape;
-use carry::{Io, Origin};
+use carry::Io;
+use mind::Mind;
+use rx::{Rx, SOCKET_QUOTA};
+use tx::{TAP_QUOTA, Tx};
+use watch::Watch;
 
-/// One received packet with room for its outer headers, in whole cache lines.
-const STRIDE: usize = (HEADROOM + BUFFER_LEN).next_multiple_of(64);
+pub use self::config::DriverConfig;
 
 /// Places of the FDB that one turn looks at when addresses age.
 const AGEING_BUDGET: usize = 1024;
 
 /// Joins an [`Engine`] to TAP devices and underlay sockets: a readiness loop for one thread.
 ///
-/// Each [`turn`](Driver::turn) waits once, takes at most a batch ([`BATCH`] packets) from every
-/// descriptor that is ready, so that none starves another, and carries the engine's verdicts out.
+/// Each [`turn`](Driver::turn) waits once, takes a bounded number of packets from every descriptor
+/// that is ready, so that none starves another, and carries the engine's verdicts out.
 /// What the kernel does not take is dropped and counted in the engine, never waited for:
 /// [`TxQueueFull`](DropReason::TxQueueFull), [`MtuExceeded`](DropReason::MtuExceeded) and
 /// [`TxFailed`](DropReason::TxFailed) on the way out,
@@ -42,6 +49,12 @@ const AGEING_BUDGET: usize = 1024;
 /// solicitations for addresses that a route covers, except those behind the port that asks, with the
 /// VNI's router MAC (proxy ARP, RFC 1027); and it sends ICMP "too big" and "time exceeded", at most
 /// 1000 in a second.
+///
+/// With [`Offload::Gso`], the default, a superframe of up to 64 KiB from a device is decided on
+/// once and cut by writing headers; what goes to one VTEP leaves in sends of many datagrams
+/// (`UDP_SEGMENT`). Datagrams arrive merged (`UDP_GRO`), each is decided on, and the frames of a flow
+/// are joined again before they are written. The offloads of devices and sockets are turned on when
+/// they are added, and those of a device off again when it is taken out.
 ///
 /// Of [`EngineConfig`](crate::engine::EngineConfig), `ttl`, `dscp`, `dont_fragment`, `source_ports`
 /// and the checksums do not apply here: they are the socket's. The UDP source port is that of the
@@ -76,18 +89,25 @@ const AGEING_BUDGET: usize = 1024;
 /// ```
 pub struct Driver {
     engine: Engine<Heap>,
-    io: Io,
-    buffers: Box<[u8]>,
-    poll: Poll,
+    plane: Plane,
     start: std::time::Instant,
+}
+
+/// Devices, sockets, and the packets between them.
+struct Plane {
+    config: DriverConfig,
+    io: Io,
+    tx: Tx,
+    rx: Rx,
+    watch: Watch,
 }
 
 /// What one turn did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Turn {
-    /// Frames read from TAPs.
+    /// Frames read from TAPs; a superframe is one.
     pub frames: usize,
-    /// Datagrams read from underlay sockets.
+    /// Datagrams read from underlay sockets; those that came merged count each.
     pub datagrams: usize,
     /// Addresses that aged out.
     pub aged: usize,
@@ -101,10 +121,21 @@ pub struct Turn {
 /// shows per VNI, VTEP and port; this tells the causes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DriverCounters {
-    /// Frames written to TAPs.
+    /// Frames written to TAPs; those that were joined to one write count each.
     pub tap_tx: u64,
-    /// Datagrams sent.
+    /// Datagrams sent; those that left in one send count each.
     pub udp_tx: u64,
+    /// Superframes from TAPs that were cut.
+    pub superframes: u64,
+    /// Sends of several datagrams (`UDP_SEGMENT`).
+    pub segmented_sends: u64,
+    /// Such sends that the kernel refused, so that the datagrams were sent one by one: it has no
+    /// `UDP_SEGMENT`, the device has no checksum offload, or the path has a smaller MTU.
+    pub segmenting_refused: u64,
+    /// Writes of several frames as one.
+    pub joined: u64,
+    /// Such writes that the device refused, so that the frames were written one by one.
+    pub joining_refused: u64,
     /// ARP replies, neighbour advertisements and ICMP errors sent.
     pub answered: u64,
     /// ICMP errors that were due and not sent, because too many were.
@@ -123,24 +154,40 @@ pub struct DriverCounters {
     pub icmp_errors: u64,
 }
 
+impl AddAssign for Turn {
+    fn add_assign(&mut self, other: Turn) {
+        self.frames = self.frames.wrapping_add(other.frames);
+        self.datagrams = self.datagrams.wrapping_add(other.datagrams);
+        self.aged = self.aged.wrapping_add(other.aged);
+        self.woken = self.woken || other.woken;
+    }
+}
+
 impl Driver {
     /// A driver of `engine`, with nothing attached. The engine's clock starts at zero now.
     ///
     /// # Errors
     /// An engine whose outer shape is not [`Shape::Udp`] is refused.
     pub fn new(engine: Engine<Heap>) -> Result<Driver, Error> {
+        Driver::with_config(engine, &DriverConfig::default())
+    }
+
+    /// As [`Driver::new`], with other settings than the default ones.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_config(engine: Engine<Heap>, config: &DriverConfig) -> Result<Driver, Error> {
         if engine.tables().config().shape != Shape::Udp {
             return Err(Error::refused("drive", "the engine", "its outer shape is not UDP"));
         }
         let tables = engine.tables();
-        let io = Io::new(tables.ports().capacity(), tables.vteps().capacity());
-        Ok(Driver {
-            engine,
-            io,
-            buffers: vec![0; BATCH * STRIDE].into_boxed_slice(),
-            poll: Poll::default(),
-            start: std::time::Instant::now(),
-        })
+        let plane = Plane::new(config, tables.ports().capacity(), tables.vteps().capacity());
+        Ok(Driver { engine, plane, start: std::time::Instant::now() })
+    }
+
+    /// The settings that it was made with.
+    pub fn config(&self) -> &DriverConfig {
+        &self.plane.config
     }
 
     /// The engine's clock: time since the driver was made (`CLOCK_MONOTONIC`).
@@ -174,46 +221,50 @@ impl Driver {
         let now = self.now();
         let change = self.engine.apply(now, command)?;
         if let Command::RemovePort { port } = *command {
-            self.io.remove_tap(port);
+            self.plane.remove_tap(port);
         }
         Ok(change)
     }
 
-    /// Attaches a device to a port of the engine: what it sends comes in there.
+    /// Attaches a device to a port of the engine: what it sends comes in there. Its offloads are
+    /// turned on or off as [`DriverConfig::offload`] says.
     ///
     /// # Errors
-    /// The engine has no such port, or the port has a device.
+    /// The engine has no such port, or the port has a device, or there are too many descriptors.
     pub fn add_tap(&mut self, port: PortId, tap: Tap) -> Result<(), Error> {
         if self.engine.tables().ports().get(port).is_none() {
             return Err(Error::refused("attach", tap.name(), "the engine has no such port"));
         }
-        self.io.add_tap(port, tap)
+        self.plane.add_tap(port, tap)
     }
 
-    /// Takes a device off its port, so that it can go on elsewhere; dropping it removes it.
+    /// Takes a device off its port, its offloads turned off, so that it can go on elsewhere; dropping
+    /// it removes it.
     pub fn remove_tap(&mut self, port: PortId) -> Option<Tap> {
-        self.io.remove_tap(port)
+        self.plane.remove_tap(port)
     }
 
     /// The device on a port.
     pub fn tap(&self, port: PortId) -> Option<&Tap> {
-        self.io.tap(port)
+        self.plane.io.slot(port).map(|slot| &slot.tap)
     }
 
     /// The device on a port, to set it up or to read its settings again.
     pub fn tap_mut(&mut self, port: PortId) -> Option<&mut Tap> {
-        self.io.tap_mut(port)
+        self.plane.io.slot_mut(port).map(|slot| &mut slot.tap)
     }
 
     /// The devices, with the ports that they are on.
     pub fn taps(&self) -> impl Iterator<Item = (PortId, &Tap)> {
-        self.io.taps.iter().map(|slot| (slot.port, &slot.tap))
+        self.plane.io.taps.iter().map(|slot| (slot.port, &slot.tap))
     }
 
-    /// Adds an underlay socket. VTEPs are reached through the sockets of their address family.
+    /// Adds an underlay socket. VTEPs are reached through the sockets of their address family. Its
+    /// offloads are turned on or off as [`DriverConfig::offload`] says.
     ///
     /// # Errors
-    /// The engine has no local address of the socket's family.
+    /// The engine has no local address of the socket's family; or the socket sends zero UDP checksums
+    /// and the kernel is to cut datagrams ([`Offload::Gso`]), which exclude each other.
     pub fn add_socket(&mut self, socket: Underlay) -> Result<(), Error> {
         let (local, config) = (socket.local_addr(), self.engine.tables().config());
         let served = if local.is_ipv4() { config.local_v4.is_some() } else { config.local_v6.is_some() };
@@ -221,13 +272,12 @@ impl Driver {
             let why = "the engine has no local address of this family";
             return Err(Error::refused("use as an underlay", local.to_string(), why));
         }
-        self.io.add_socket(socket);
-        Ok(())
+        self.plane.add_socket(socket)
     }
 
     /// The underlay sockets.
     pub fn sockets(&self) -> impl Iterator<Item = &Underlay> {
-        self.io.sockets.iter().map(|slot| &slot.socket)
+        self.plane.io.sockets.iter().map(|slot| &slot.socket)
     }
 
     /// Sets the address of this family by which pods in routed VNIs know their router. ARP and
@@ -236,16 +286,16 @@ impl Driver {
     /// 4.8); ICMPv6 errors are then not sent.
     pub fn set_gateway(&mut self, addr: IpAddr) {
         match addr {
-            IpAddr::V4(a) => self.io.slow.gateway_v4 = Some(a),
-            IpAddr::V6(a) => self.io.slow.gateway_v6 = Some(a),
+            IpAddr::V4(a) => self.plane.io.slow.gateway_v4 = Some(a),
+            IpAddr::V6(a) => self.plane.io.slow.gateway_v6 = Some(a),
         }
     }
 
     /// What was handed over and what was not taken.
     pub fn counters(&self) -> DriverCounters {
         let icmp_errors =
-            self.io.sockets.iter().fold(0u64, |n, s| n.wrapping_add(s.socket.counters().icmp_errors));
-        DriverCounters { icmp_errors, ..self.io.counters }
+            self.plane.io.sockets.iter().fold(0u64, |n, s| n.wrapping_add(s.socket.counters().icmp_errors));
+        DriverCounters { icmp_errors, ..self.plane.io.counters }
     }
 
     /// Waits until something is ready or due, at most `max_wait`, and serves it.
@@ -255,7 +305,7 @@ impl Driver {
     /// ready has been served. It happens again in each turn until the device is taken off
     /// ([`Driver::remove_tap`]).
     pub fn turn(&mut self, max_wait: Duration) -> Result<Turn, Error> {
-        self.serve(None, max_wait)
+        self.serve(max_wait)
     }
 
     /// As [`Driver::turn`], and comes back when `wake` is readable, which [`Turn::woken`] then says.
@@ -264,135 +314,136 @@ impl Driver {
     /// # Errors
     /// As [`Driver::turn`].
     pub fn turn_or(&mut self, wake: BorrowedFd<'_>, max_wait: Duration) -> Result<Turn, Error> {
-        self.serve(Some(wake), max_wait)
+        self.with_wake(wake, |driver| driver.serve(max_wait))
+    }
+
+    /// Turns until `wake` is readable, which [`Turn::woken`] then says, or `time` has passed; the sum
+    /// of all turns.
+    ///
+    /// # Errors
+    /// As [`Driver::turn_or`].
+    pub fn run_for(&mut self, wake: BorrowedFd<'_>, time: Duration) -> Result<Turn, Error> {
+        self.with_wake(wake, |driver| {
+            let end = driver.now() + time;
+            let mut sum = Turn::default();
+            loop {
+                sum += driver.serve(end.saturating_since(driver.now()))?;
+                if sum.woken || driver.now() >= end {
+                    return Ok(sum);
+                }
+            }
+        })
     }
 
     /// Turns until `stop` is readable: the end of a pipe or socket pair that somebody writes to or
     /// closes, an `eventfd`, a `signalfd`.
     ///
     /// # Errors
-    /// As [`Driver::turn`].
+    /// As [`Driver::turn_or`].
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error> {
-        while !self.serve(Some(stop), Duration::MAX)?.woken {}
-        Ok(())
+        self.with_wake(stop, |driver| {
+            while !driver.serve(Duration::MAX)?.woken {}
+            Ok(())
+        })
     }
 
-    fn serve(&mut self, wake: Option<BorrowedFd<'_>>, max_wait: Duration) -> Result<Turn, Error> {
+    fn with_wake<T>(
+        &mut self,
+        wake: BorrowedFd<'_>,
+        run: impl FnOnce(&mut Driver) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.plane.watch.set_wake(Some(wake));
+        let result = run(self);
+        self.plane.watch.set_wake(None);
+        result
+    }
+
+    fn serve(&mut self, max_wait: Duration) -> Result<Turn, Error> {
         let wait = match self.engine.next_timeout() {
             Some(due) => due.saturating_since(self.now()).min(max_wait),
             None => max_wait,
         };
-        let (taps, sockets) = (self.io.taps.len(), self.io.sockets.len());
-        let devices = self.io.taps.iter().map(|s| s.tap.as_fd());
-        let devices = devices.chain(self.io.sockets.iter().map(|s| s.socket.as_fd()));
-        let ready = self.poll.wait(devices.chain(wake).map(|fd| (fd, false)), Some(wait))?;
-
-        let mut turn = Turn::default();
+        let ready = self.plane.wait(wait)?;
         let now = self.now();
+        let mut turn = Turn::default();
         if ready > 0 {
-            for index in 0..taps {
-                if self.poll.readable(index) {
-                    turn.frames += self.serve_tap(index, now);
-                }
-            }
-            for index in 0..sockets {
-                if self.poll.readable(taps + index) {
-                    turn.datagrams += self.serve_socket(index, now);
-                }
-            }
-            turn.woken = wake.is_some() && self.poll.readable(taps + sockets);
+            turn = self.plane.serve(&mut self.engine, now);
         }
         turn.aged = self.engine.handle_timeout(now, AGEING_BUDGET);
-        match self.io.failure.take() {
+        match self.plane.io.failure.take() {
             Some(error) => Err(error),
             None => Ok(turn),
         }
     }
-
-    /// Takes a batch from one device; how many frames.
-    fn serve_tap(&mut self, index: usize, now: Instant) -> usize {
-        let Some(slot) = self.io.taps.get_mut(index) else { return 0 };
-        let port = slot.port;
-        let mut lens = [0; BATCH];
-        let mut count = 0;
-        for (buffer, len) in self.buffers.chunks_exact_mut(STRIDE).zip(&mut lens) {
-            match slot.tap.recv(packet_room(buffer)) {
-                Ok(Some(got)) => (*len, count) = (got, count + 1),
-                Ok(None) => break,
-                Err(error) => {
-                    self.io.failure.get_or_insert(error);
-                    break;
-                }
-            }
-        }
-        slot.count_lost(&mut self.engine);
-
-        let mut received = self.buffers.chunks_exact_mut(STRIDE).zip(lens);
-        let mut frames: [Frame<'_>; BATCH] = array::from_fn(|_| match received.next() {
-            Some((buffer, len)) => packet(buffer, len),
-            None => Frame::default(),
-        });
-        let batch = frames.get_mut(..count).unwrap_or_default();
-        if self.engine.encap(now, port, batch).is_err() {
-            // The host removed the port and left the device.
-            for _ in batch {
-                self.engine.count_drop(DropReason::NotHandled, None, None, None);
-            }
-            return count;
-        }
-        for frame in batch {
-            self.io.carry(&mut self.engine, now, frame, Origin::Port(port));
-        }
-        count
-    }
-
-    /// Takes a batch from one socket; how many datagrams.
-    fn serve_socket(&mut self, index: usize, now: Instant) -> usize {
-        let Some(slot) = self.io.sockets.get_mut(index) else { return 0 };
-        let mut datagrams = [(0, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); BATCH];
-        let mut count = 0;
-        for (buffer, place) in self.buffers.chunks_exact_mut(STRIDE).zip(&mut datagrams) {
-            match slot.socket.recv(packet_room(buffer)) {
-                Ok(Some(got)) => (*place, count) = ((got.len, got.from.ip(), got.ecn), count + 1),
-                Ok(None) => break,
-                Err(error) => {
-                    self.io.failure.get_or_insert(error);
-                    break;
-                }
-            }
-        }
-        slot.count_lost(&mut self.engine);
-
-        let mut received = self.buffers.chunks_exact_mut(STRIDE).zip(&datagrams);
-        let mut frames: [Frame<'_>; BATCH] = array::from_fn(|_| match received.next() {
-            Some((buffer, (len, from, ecn))) => packet(buffer, *len).with_source(*from).with_ecn(*ecn),
-            None => Frame::default(),
-        });
-        let batch = frames.get_mut(..count).unwrap_or_default();
-        self.engine.decap(now, batch);
-        for (frame, (_, from, _)) in batch.iter().zip(&datagrams) {
-            self.io.carry(&mut self.engine, now, frame, Origin::Underlay(*from));
-        }
-        count
-    }
 }
 
-/// Where a packet is received into: behind the headroom.
-fn packet_room(buffer: &mut [u8]) -> &mut [u8] {
-    buffer.get_mut(HEADROOM..HEADROOM + BUFFER_LEN).unwrap_or_default()
-}
+impl Plane {
+    fn new(config: &DriverConfig, ports: usize, vteps: usize) -> Plane {
+        let level = config.offload;
+        Plane {
+            config: *config,
+            io: Io::new(ports),
+            tx: Tx::new(level, vteps),
+            rx: Rx::new(level),
+            watch: Watch::default(),
+        }
+    }
 
-/// The packet of `len` octets that was received into `buffer`.
-fn packet(buffer: &mut [u8], len: usize) -> Frame<'_> {
-    Frame::new(buffer, HEADROOM..HEADROOM.saturating_add(len)).unwrap_or_default()
+    fn add_tap(&mut self, port: PortId, mut tap: Tap) -> Result<(), Error> {
+        if self.io.has_tap(port) {
+            return Err(Error::refused("attach", tap.name(), "the port has a device"));
+        }
+        tap.set_offloads(self.config.offload >= Offload::Gso);
+        self.io.add_tap(port, tap, TAP_QUOTA)?;
+        self.renew()
+    }
+
+    fn remove_tap(&mut self, port: PortId) -> Option<Tap> {
+        let mut tap = self.io.remove_tap(port)?;
+        tap.set_offloads(false);
+        if let Err(error) = self.renew() {
+            self.io.failure.get_or_insert(error);
+        }
+        Some(tap)
+    }
+
+    fn add_socket(&mut self, mut socket: Underlay) -> Result<(), Error> {
+        socket.set_offload(self.config.offload >= Offload::Gso)?;
+        self.io.add_socket(socket, SOCKET_QUOTA);
+        self.renew()
+    }
+
+    fn renew(&mut self) -> Result<(), Error> {
+        self.watch.renew(&self.io).map_err(|e| Error::new("wait for", "devices and sockets", e))
+    }
+
+    fn wait(&mut self, time: Duration) -> Result<usize, Error> {
+        self.watch.wait(Some(time)).map_err(|e| Error::new("wait for", "devices and sockets", e))
+    }
+
+    /// Serves the descriptors that the last wait told of.
+    fn serve<M: Mind>(&mut self, mind: &mut M, now: Instant) -> Turn {
+        let mut turn = Turn::default();
+        let mut next = 0;
+        while let Some((place, after)) = self.watch.next_tap(next) {
+            turn.frames += self.tx.serve(mind, &mut self.io, now, place);
+            next = after;
+        }
+        self.tx.flush(mind, &mut self.io);
+        for place in (0..self.io.sockets.len()).filter(|place| self.watch.socket(*place)) {
+            turn.datagrams += self.rx.serve(mind, &mut self.io, now, place);
+        }
+        turn.woken = self.watch.woken();
+        turn
+    }
 }
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
             .field("engine", &self.engine)
-            .field("taps", &self.io.taps.len())
-            .field("sockets", &self.io.sockets.len())
+            .field("taps", &self.plane.io.taps.len())
+            .field("sockets", &self.plane.io.sockets.len())
             .field("counters", &self.counters())
             .finish_non_exhaustive()
     }

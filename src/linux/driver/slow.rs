@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::carry::{Io, Origin, address};
 use crate::addr::{MacAddr, NextHop, Vni};
-use crate::engine::{Engine, Frame, Heap};
+use crate::engine::{Heap, Tables};
 use crate::error::{DropReason, PuntReason};
 use crate::table::vni::Mode;
 use crate::time::Instant;
@@ -53,8 +53,8 @@ impl SlowPath {
     }
 
     /// Where ICMP errors about a packet of this family come from.
-    fn error_source(&self, engine: &Engine<Heap>, v6: bool) -> Option<IpAddr> {
-        let config = engine.tables().config();
+    fn error_source(&self, tables: &Tables<Heap>, v6: bool) -> Option<IpAddr> {
+        let config = tables.config();
         if v6 {
             self.gateway_v6.or(config.local_v6).map(IpAddr::V6)
         } else {
@@ -69,27 +69,27 @@ impl Io {
     /// engine counted the punt.
     pub(super) fn punt(
         &mut self,
-        engine: &Engine<Heap>,
+        tables: &Tables<Heap>,
         now: Instant,
-        frame: &Frame<'_>,
+        (frame, vni, flow): (&[u8], Option<Vni>, u32),
         from: Origin,
         reason: PuntReason,
     ) -> Option<DropReason> {
-        let (vni, mac) = router(engine, frame.vni())?;
+        let (vni, mac) = router(tables, vni)?;
         let mut answer = [0; reply::MAX_LEN];
         let len = match reason {
             PuntReason::Arp => {
-                let len = reply::arp_reply(frame.bytes(), mac, &mut answer)?;
-                self.stands_in(engine, vni, from, answer.get(..len)?)?;
+                let len = reply::arp_reply(frame, mac, &mut answer)?;
+                self.stands_in(tables, vni, from, answer.get(..len)?)?;
                 len
             }
             PuntReason::NeighborDiscovery => {
-                let len = reply::neighbor_advertisement(frame.bytes(), mac, &mut answer)?;
-                self.stands_in(engine, vni, from, answer.get(..len)?)?;
+                let len = reply::neighbor_advertisement(frame, mac, &mut answer)?;
+                self.stands_in(tables, vni, from, answer.get(..len)?)?;
                 len
             }
             PuntReason::TtlExpired | PuntReason::TooBig => {
-                match self.error(engine, (vni, mac), frame.bytes(), reason, &mut answer) {
+                match self.error(tables, (vni, mac), frame, reason, &mut answer) {
                     Ok(len) if self.slow.may_send_error(now) => len,
                     Ok(_) => {
                         self.counters.answers_limited = self.counters.answers_limited.wrapping_add(1);
@@ -102,11 +102,11 @@ impl Io {
         };
         let answer = answer.get(..len)?;
         let lost = match from {
-            Origin::Port(port) => self.write(port, answer),
+            Origin::Port(port) => self.write(port, answer, None),
             Origin::Underlay(addr) => {
-                let vteps = engine.tables().vteps();
+                let vteps = tables.vteps();
                 let to = vteps.by_addr(addr).and_then(|id| vteps.get(id)).map(address);
-                self.send(to, &[&VxlanHeader::emit(vni, None), answer], 0, frame.flow_hash())
+                self.send(to, &[&VxlanHeader::emit(vni, None), answer], 0, flow)
             }
         };
         if lost.is_none() {
@@ -118,7 +118,7 @@ impl Io {
     /// Whether the router answers for the address that `answer`, an ARP reply or a neighbour
     /// advertisement, speaks of: its own, or one that a route leads to and that is not where the
     /// question came from.
-    fn stands_in(&self, engine: &Engine<Heap>, vni: Vni, from: Origin, answer: &[u8]) -> Option<()> {
+    fn stands_in(&self, tables: &Tables<Heap>, vni: Vni, from: Origin, answer: &[u8]) -> Option<()> {
         let addr = match Inner::classify(answer).ok()?.network {
             Network::Arp(arp) => IpAddr::V4(arp.sender_ip),
             Network::Ipv6(ip, _) => IpAddr::V6(ip.src),
@@ -130,7 +130,7 @@ impl Io {
             return None;
         }
         let answered = self.slow.is_gateway(addr)
-            || match (route(engine, vni, addr)?, from) {
+            || match (route(tables, vni, addr)?, from) {
                 (NextHop::Vtep(_), _) => true,
                 (NextHop::Port(to), Origin::Port(asking)) => to != asking,
                 _ => false,
@@ -141,7 +141,7 @@ impl Io {
     /// Writes the ICMP error that is due about a frame.
     fn error(
         &self,
-        engine: &Engine<Heap>,
+        tables: &Tables<Heap>,
         (vni, mac): (Vni, MacAddr),
         frame: &[u8],
         reason: PuntReason,
@@ -153,13 +153,12 @@ impl Io {
             Network::Ipv6(ip, _) => (IpAddr::V6(ip.dst), true),
             _ => return Err(DropReason::NotHandled),
         };
-        let from = self.slow.error_source(engine, v6).ok_or(DropReason::NotHandled)?;
+        let from = self.slow.error_source(tables, v6).ok_or(DropReason::NotHandled)?;
         if reason == PuntReason::TtlExpired {
             // No answer may be due: about an ICMP error, to a group.
             return reply::time_exceeded(frame, mac, from, out).ok_or(DropReason::NotHandled);
         }
-        let Some(NextHop::Vtep(vtep)) = route(engine, vni, dst) else { return Err(DropReason::NotHandled) };
-        let tables = engine.tables();
+        let Some(NextHop::Vtep(vtep)) = route(tables, vni, dst) else { return Err(DropReason::NotHandled) };
         let (record, template) =
             tables.vteps().get(vtep).zip(tables.template(vtep)).ok_or(DropReason::NotHandled)?;
         let headers = template.overhead().saturating_add(usize::from(inner.ethernet.payload_offset));
@@ -169,17 +168,16 @@ impl Io {
 }
 
 /// A routed VNI and its router MAC.
-fn router(engine: &Engine<Heap>, vni: Option<Vni>) -> Option<(Vni, MacAddr)> {
+fn router(tables: &Tables<Heap>, vni: Option<Vni>) -> Option<(Vni, MacAddr)> {
     let vni = vni?;
-    let vnis = engine.tables().vnis();
+    let vnis = tables.vnis();
     match vnis.get(vnis.index_of(vni)?)?.config.mode {
         Mode::Routed { router_mac } => Some((vni, router_mac)),
         Mode::Bridged => None,
     }
 }
 
-fn route(engine: &Engine<Heap>, vni: Vni, addr: IpAddr) -> Option<NextHop> {
-    let tables = engine.tables();
+fn route(tables: &Tables<Heap>, vni: Vni, addr: IpAddr) -> Option<NextHop> {
     let table = tables.vnis().index_of(vni)?.0;
     match addr {
         IpAddr::V4(a) => tables.routes_v4().lookup(table, a),

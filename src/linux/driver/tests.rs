@@ -1,12 +1,16 @@
 //! Drivers on loopback sockets, with TAPs whose other end is a socket of the test.
 
+use alloc::vec;
+use alloc::vec::Vec;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use super::*;
 use crate::addr::{Destination, MacAddr, NextHop, Vni, VtepId};
 use crate::engine::{Capacity, EngineConfig};
+use crate::error::DropReason;
 use crate::linux::tap::tests::fake;
-use crate::linux::{UnderlayConfig, VirtioNetHeader};
+use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
 use crate::table::Seed;
 use crate::table::port::PortConfig;
 use crate::table::vni::{Accept, VniConfig};

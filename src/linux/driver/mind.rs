@@ -1,0 +1,50 @@
+//! Who decides: the engine of a driver.
+
+use crate::addr::{PortId, Vni, VtepId};
+use crate::engine::{Engine, Frame, Heap, Tables};
+use crate::error::{DropReason, PortError};
+use crate::time::Instant;
+
+/// The decisions and the counters that the data path needs of an engine.
+pub(super) trait Mind {
+    fn tables(&self) -> &Tables<Heap>;
+
+    /// As [`Engine::encap`].
+    fn encap(&mut self, now: Instant, port: PortId, frames: &mut [Frame<'_>]) -> Result<(), PortError>;
+
+    /// As [`Engine::decap`].
+    fn decap(&mut self, now: Instant, frames: &mut [Frame<'_>]);
+
+    /// As [`Engine::count_drop`].
+    fn count_drop(
+        &mut self,
+        reason: DropReason,
+        vni: Option<Vni>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    );
+}
+
+impl Mind for Engine<Heap> {
+    fn tables(&self) -> &Tables<Heap> {
+        Engine::tables(self)
+    }
+
+    fn encap(&mut self, now: Instant, port: PortId, frames: &mut [Frame<'_>]) -> Result<(), PortError> {
+        Engine::encap(self, now, port, frames)
+    }
+
+    fn decap(&mut self, now: Instant, frames: &mut [Frame<'_>]) {
+        Engine::decap(self, now, frames);
+    }
+
+    fn count_drop(
+        &mut self,
+        reason: DropReason,
+        vni: Option<Vni>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    ) {
+        Engine::count_drop(self, reason, vni, vtep, port);
+    }
+}

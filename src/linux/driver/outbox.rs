@@ -1,0 +1,317 @@
+//! Datagrams on their way out, gathered to runs of equal length that leave in one send each.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::ops::Range;
+
+use super::carry::Io;
+use super::mind::Mind;
+use crate::addr::{PortId, Vni, VtepId};
+use crate::linux::Offload;
+use crate::linux::sys::batch::{Outgoing, SendBatch};
+use crate::linux::sys::errno;
+use crate::linux::udp::MAX_UDP_SEGMENTS;
+use crate::linux::{Refused, Sent};
+
+/// Datagrams that wait for one flush.
+const PIECES: usize = 2048;
+/// Sends of one flush, and of one system call.
+const RUNS: usize = 256;
+const MESSAGES: usize = 64;
+/// Parts of one system call: some sends of many segments, each in two parts.
+const PARTS: usize = 1024;
+/// Octets of headers that wait for one flush.
+pub(super) const HEADERS: usize = 96 << 10;
+/// Octets of one send: with Ethernet, IPv6 and UDP headers less than the 65,536 of a superframe.
+const MAX_OCTETS: usize = 65_400;
+/// VTEPs whose last run is kept in mind.
+const OPEN: usize = 8;
+/// Sends that are refused to be cut, one after the other, before no more are tried.
+const STRIKES: u8 = 8;
+
+const NOWHERE: u32 = u32::MAX;
+
+/// One datagram: up to two parts, and who loses it if it is not taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    head: u32,
+    head_len: u32,
+    body: u32,
+    body_len: u32,
+    /// The next one of its run.
+    next: u32,
+    vni: Option<Vni>,
+    port: PortId,
+}
+
+impl Piece {
+    /// `head` in the outbox's header memory, `body` in the packet memory.
+    pub(super) fn new(head: Range<usize>, body: Range<usize>, vni: Option<Vni>, port: PortId) -> Piece {
+        Piece {
+            head: head.start as u32,
+            head_len: head.len() as u32,
+            body: body.start as u32,
+            body_len: body.len() as u32,
+            next: NOWHERE,
+            vni,
+            port,
+        }
+    }
+
+    fn len(&self) -> usize {
+        (self.head_len as usize).saturating_add(self.body_len as usize)
+    }
+
+    fn parts<'a>(&self, headers: &'a [u8], packets: &'a [u8]) -> [&'a [u8]; 2] {
+        let part = |memory: &'a [u8], at: u32, len: u32| {
+            memory.get(at as usize..(at as usize).saturating_add(len as usize)).unwrap_or_default()
+        };
+        [part(headers, self.head, self.head_len), part(packets, self.body, self.body_len)]
+    }
+}
+
+/// Where a datagram goes, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) vtep: VtepId,
+    pub(super) to: SocketAddr,
+    /// The place of the socket.
+    pub(super) socket: usize,
+}
+
+/// Datagrams of equal length to one VTEP; the last one may be shorter.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    target: Target,
+    ecn: u8,
+    segment: usize,
+    octets: usize,
+    count: u16,
+    first: u32,
+    last: u32,
+    closed: bool,
+}
+
+/// What waits to be sent. It keeps offsets: the packets themselves stay where they were received.
+pub(super) struct Outbox {
+    headers: Box<[u8]>,
+    headers_used: usize,
+    pieces: Vec<Piece>,
+    runs: Vec<Run>,
+    /// Places in `runs`: no two of one VTEP and socket, so that what goes to a VTEP keeps its order.
+    open: [u32; OPEN],
+    next_open: usize,
+    batch: SendBatch,
+    strikes: u8,
+}
+
+impl Outbox {
+    pub(super) fn new(level: Offload) -> Outbox {
+        let messages = if level == Offload::None { 1 } else { MESSAGES };
+        Outbox {
+            headers: vec![0; HEADERS].into_boxed_slice(),
+            headers_used: 0,
+            pieces: Vec::with_capacity(PIECES),
+            runs: Vec::with_capacity(RUNS),
+            open: [NOWHERE; OPEN],
+            next_open: 0,
+            batch: SendBatch::new(messages, PARTS),
+            strikes: 0,
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pieces.len() >= PIECES || self.runs.len() >= RUNS
+    }
+
+    /// Room for `len` octets of headers that stay until the next flush.
+    pub(super) fn header_room(&mut self, len: usize) -> Option<(usize, &mut [u8])> {
+        let at = self.headers_used;
+        let room = self.headers.get_mut(at..at.checked_add(len)?)?;
+        self.headers_used = at + len;
+        Some((at, room))
+    }
+
+    /// How many headers of `len` octets there is room for.
+    pub(super) fn headers_free(&self, len: usize) -> usize {
+        self.headers.len().saturating_sub(self.headers_used).checked_div(len).unwrap_or(0)
+    }
+
+    /// Takes a datagram; the outbox must not be [full](Self::is_full). `segments` is how many may go
+    /// in one send.
+    #[inline]
+    pub(super) fn push(&mut self, piece: Piece, target: &Target, ecn: u8, segments: u16) {
+        let (at, len) = (self.pieces.len() as u32, piece.len());
+        let key = (target.vtep, target.socket);
+        let found = self.open.iter().position(|o| {
+            self.runs.get(*o as usize).is_some_and(|r| (r.target.vtep, r.target.socket) == key)
+        });
+        let run = found.and_then(|f| self.open.get(f)).and_then(|o| self.runs.get_mut(*o as usize));
+        if let Some(run) = run
+            && !run.closed
+            && run.ecn == ecn
+            && len <= run.segment
+            && run.count < segments
+            && run.octets.saturating_add(len) <= MAX_OCTETS
+        {
+            if let Some(last) = self.pieces.get_mut(run.last as usize) {
+                last.next = at;
+            }
+            run.last = at;
+            run.count += 1;
+            run.octets = run.octets.saturating_add(len);
+            run.closed = len < run.segment;
+            self.pieces.push(piece);
+            return;
+        }
+        let slot = found.unwrap_or_else(|| {
+            self.next_open = (self.next_open + 1) % OPEN;
+            self.next_open
+        });
+        if let Some(slot) = self.open.get_mut(slot) {
+            *slot = self.runs.len() as u32;
+        }
+        let closed = len == 0 || len > usize::from(u16::MAX);
+        let (target, segment, octets) = (*target, len, len);
+        self.runs.push(Run { target, ecn, segment, octets, count: 1, first: at, last: at, closed });
+        self.pieces.push(piece);
+    }
+
+    /// Sends everything. With `keep_headers` the header memory in use stays in use.
+    pub(super) fn flush<M: Mind>(&mut self, mind: &mut M, io: &mut Io, packets: &[u8], keep_headers: bool) {
+        if !self.runs.is_empty() {
+            for socket in 0..io.sockets.len() {
+                self.flush_socket(mind, io, packets, socket);
+            }
+            self.pieces.clear();
+            self.runs.clear();
+            self.open = [NOWHERE; OPEN];
+        }
+        if !keep_headers {
+            self.headers_used = 0;
+        }
+    }
+
+    fn flush_socket<M: Mind>(&mut self, mind: &mut M, io: &mut Io, packets: &[u8], socket: usize) {
+        let (headers, pieces, runs) = (&self.headers[..], &self.pieces[..], &self.runs[..]);
+        let mut waiting = runs.iter().filter(|r| r.target.socket == socket);
+        let mut retried = false;
+        loop {
+            let Some(slot) = io.sockets.get_mut(socket) else { return };
+            let underlay = &mut slot.socket;
+            let messages = waiting.clone().map(|run| Outgoing {
+                to: run.target.to,
+                tos: underlay.tos(run.ecn),
+                segment: (run.count > 1).then_some(run.segment as u16),
+                parts: parts(run, pieces, headers, packets),
+            });
+            let error = match underlay.send_batch(&mut self.batch, messages) {
+                Ok(0) => return,
+                Ok(sent) => {
+                    for run in waiting.by_ref().take(sent) {
+                        let counters = &mut io.counters;
+                        counters.udp_tx = counters.udp_tx.wrapping_add(u64::from(run.count));
+                        if run.count > 1 {
+                            counters.segmented_sends = counters.segmented_sends.wrapping_add(1);
+                            self.strikes = 0;
+                        }
+                    }
+                    retried = false;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let number = error.raw_os_error();
+            // What an ICMP error from somewhere else left behind is told once, to whoever comes next.
+            let stale =
+                matches!(number.and_then(Refused::from_errno), Some(Refused::Unreachable | Refused::Down));
+            if number == Some(errno::EINTR) || (stale && !retried) {
+                retried = stale;
+                continue;
+            }
+            retried = false;
+            let Some(run) = waiting.next() else { return };
+            if run.count > 1 && matches!(number, Some(errno::EINVAL | errno::EIO | errno::EMSGSIZE)) {
+                if number != Some(errno::EMSGSIZE) {
+                    // Linux before 6.9 takes 64 at most.
+                    self.strikes = self.strikes.saturating_add(1);
+                    let limit = match (self.strikes >= STRIKES, run.count > MAX_UDP_SEGMENTS / 2) {
+                        (true, _) => 0,
+                        (false, true) => MAX_UDP_SEGMENTS / 2,
+                        (false, false) => MAX_UDP_SEGMENTS,
+                    };
+                    underlay.limit_segments(limit);
+                }
+                io.counters.segmenting_refused = io.counters.segmenting_refused.wrapping_add(1);
+                send_singly(mind, io, run, pieces, headers, packets);
+                continue;
+            }
+            let reason = match underlay.judge(error, run.target.to) {
+                Ok(why) => io.refused(why, u64::from(run.count)),
+                Err(error) => io.failed(error),
+            };
+            for piece in members(run, pieces) {
+                mind.count_drop(reason, piece.vni, Some(run.target.vtep), Some(piece.port));
+            }
+        }
+    }
+}
+
+/// The datagrams of a run, in order.
+fn members<'a>(run: &Run, pieces: &'a [Piece]) -> impl Iterator<Item = &'a Piece> + use<'a> {
+    let mut next = run.first;
+    core::iter::from_fn(move || {
+        let piece = pieces.get(next as usize)?;
+        next = piece.next;
+        Some(piece)
+    })
+}
+
+fn parts<'a>(
+    run: &Run,
+    pieces: &'a [Piece],
+    headers: &'a [u8],
+    packets: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    members(run, pieces).flat_map(|p| p.parts(headers, packets)).filter(|part| !part.is_empty())
+}
+
+/// Sends the datagrams of a run that the kernel does not cut one by one.
+#[cold]
+fn send_singly<M: Mind>(
+    mind: &mut M,
+    io: &mut Io,
+    run: &Run,
+    pieces: &[Piece],
+    headers: &[u8],
+    packets: &[u8],
+) {
+    // They are of one length, all but the last: what is too big for the path is so for all of them.
+    let mut too_big = usize::MAX;
+    for piece in members(run, pieces) {
+        let lost = if piece.len() >= too_big {
+            Some(io.refused(Refused::TooBig, 1))
+        } else {
+            let Some(slot) = io.sockets.get_mut(run.target.socket) else { return };
+            let tos = slot.socket.tos(run.ecn);
+            match slot.socket.send(&piece.parts(headers, packets), run.target.to, tos) {
+                Ok(Sent::Taken) => {
+                    io.counters.udp_tx = io.counters.udp_tx.wrapping_add(1);
+                    None
+                }
+                Ok(Sent::Refused(why)) => {
+                    if why == Refused::TooBig {
+                        too_big = piece.len();
+                    }
+                    Some(io.refused(why, 1))
+                }
+                Err(error) => Some(io.failed(error)),
+            }
+        };
+        if let Some(reason) = lost {
+            mind.count_drop(reason, piece.vni, Some(run.target.vtep), Some(piece.port));
+        }
+    }
+}

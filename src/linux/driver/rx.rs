@@ -1,0 +1,409 @@
+//! From the underlay to the devices.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::array;
+use core::net::{IpAddr, Ipv4Addr};
+use std::io::IoSlice;
+
+use super::carry::{Io, Origin, link_len};
+use super::mind::Mind;
+use crate::addr::{PortId, Vni};
+use crate::engine::{BATCH, Frame, Verdict};
+use crate::error::{DropReason, PuntReason};
+use crate::linux::Offload;
+use crate::linux::offload::{Group, MAX_HEADER_LEN, MAX_PARTS, Merger};
+use crate::linux::sys::batch::RecvBatch;
+use crate::linux::{BUFFER_LEN, Refused, Sent, VirtioNetHeader};
+use crate::time::Instant;
+use crate::wire::inner::{Inner, Network};
+use crate::wire::ipv4::protocol;
+use crate::wire::vxlan;
+
+/// Datagrams, each of them perhaps merged from many, that one turn takes from one socket.
+pub(super) const SOCKET_QUOTA: usize = 16;
+
+/// Frames that are decided on and merged together.
+const FRAMES: usize = 1024;
+
+/// Writes that are refused to be joined, one after the other, before no more are tried.
+const STRIKES: u32 = 8;
+
+/// A lane of the merger that is a VNI's flood list and no port.
+const FLOOD: u32 = 1 << 31;
+/// A lane of its own, for a frame that may not be joined.
+const ALONE: u32 = 1 << 30;
+
+/// What was received into one room.
+#[derive(Debug, Clone, Copy)]
+struct Got {
+    len: usize,
+    /// Length of each datagram in it; the last one may be shorter.
+    segment: usize,
+    /// UDP payload per datagram of an inner superframe that came whole.
+    uso: u16,
+    from: IpAddr,
+    ecn: u8,
+}
+
+impl Got {
+    const NONE: Got = Got { len: 0, segment: 1, uso: 0, from: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ecn: 0 };
+
+    fn datagrams(&self) -> usize {
+        self.len.div_ceil(self.segment.max(1))
+    }
+}
+
+/// An inner frame that waits to be written to a device.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    at: u32,
+    len: u32,
+    /// A port, or a VNI whose flood list it goes to.
+    lane: u32,
+    vni: Option<Vni>,
+    uso: u16,
+}
+
+/// Packets from the underlay, on their way.
+pub(super) struct Rx {
+    rooms: Box<[u8]>,
+    got: [Got; SOCKET_QUOTA],
+    batch: RecvBatch,
+    items: Vec<Item>,
+    merger: Merger,
+    /// Whether frames may be joined.
+    merge: bool,
+    /// How many datagrams one call receives.
+    at_once: usize,
+    strikes: u32,
+}
+
+impl Rx {
+    pub(super) fn new(level: Offload) -> Rx {
+        Rx {
+            rooms: vec![0; SOCKET_QUOTA * BUFFER_LEN].into_boxed_slice(),
+            got: [Got::NONE; SOCKET_QUOTA],
+            batch: RecvBatch::new(SOCKET_QUOTA),
+            items: Vec::with_capacity(FRAMES),
+            merger: Merger::new(FRAMES),
+            merge: level >= Offload::Gso,
+            at_once: if level == Offload::None { 1 } else { SOCKET_QUOTA },
+            strikes: 0,
+        }
+    }
+
+    /// Takes datagrams from one socket; how many.
+    pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, index: usize) -> usize {
+        let Some(slot) = io.sockets.get(index) else { return 0 };
+        let quota = slot.quota.get();
+        let (mut rooms, mut total) = (0, 0);
+        while rooms < quota {
+            let want = (quota - rooms).min(self.at_once);
+            let filled = self.receive(io, index, want);
+            rooms += filled;
+            let mut first = 0;
+            while first < filled {
+                let last = self.portion(first, filled);
+                total += self.open(mind, io, now, first, last);
+                self.deliver(mind, io);
+                first = last;
+            }
+            if filled < want {
+                break;
+            }
+        }
+        if let Some(slot) = io.sockets.get_mut(index) {
+            slot.quota.had(rooms);
+            slot.count_lost(mind);
+        }
+        total
+    }
+
+    fn receive(&mut self, io: &mut Io, index: usize, want: usize) -> usize {
+        let Some(slot) = io.sockets.get_mut(index) else { return 0 };
+        let (got, mut at) = (&mut self.got, 0);
+        let received =
+            slot.socket.recv_batch(&mut self.batch, &mut self.rooms, BUFFER_LEN, want, |incoming| {
+                if let Some(place) = got.get_mut(at) {
+                    let from = incoming.from.map_or(Got::NONE.from, |a| a.ip());
+                    let segment = incoming.segment.map_or(incoming.len, usize::from).max(1);
+                    *place = Got { len: incoming.len, segment, uso: 0, from, ecn: incoming.tos & 3 };
+                }
+                at += 1;
+            });
+        let filled = match received {
+            Ok(filled) => filled,
+            Err(error) => {
+                io.failure.get_or_insert(error);
+                0
+            }
+        };
+        for (got, room) in self.got.iter_mut().zip(self.rooms.chunks_exact(BUFFER_LEN)).take(filled) {
+            let datagram = room.get(..got.len).unwrap_or_default();
+            if got.segment < got.len && is_one_superframe(datagram, got.segment) {
+                got.uso = got.segment as u16;
+                got.segment = got.len;
+            }
+        }
+        filled
+    }
+
+    /// The end of the rooms from `first` on whose datagrams fit the memory for frames.
+    fn portion(&self, first: usize, filled: usize) -> usize {
+        let (mut last, mut frames) = (first, 0);
+        while last < filled {
+            frames += self.got.get(last).map_or(0, Got::datagrams);
+            if frames > FRAMES && last > first {
+                break;
+            }
+            last += 1;
+        }
+        last
+    }
+
+    /// Decides on the datagrams of some rooms, and notes the frames that go to devices; how many
+    /// datagrams there were.
+    fn open<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, first: usize, last: usize) -> usize {
+        let Rx { rooms, got, items, merger, merge, .. } = self;
+        let got = got.get(first..last).unwrap_or_default();
+        let rooms = rooms.chunks_exact_mut(BUFFER_LEN).skip(first);
+        let mut datagrams = rooms.zip(got).flat_map(|(room, got)| {
+            let datagrams = room.get_mut(..got.len).unwrap_or_default().chunks_mut(got.segment.max(1));
+            datagrams.map(move |d| (d, got))
+        });
+        let mut places = got.iter().enumerate().flat_map(|(n, got)| {
+            let start = (first + n) * BUFFER_LEN;
+            (start..start.saturating_add(got.len)).step_by(got.segment.max(1)).map(move |at| (at, got))
+        });
+        let mut total = 0;
+        loop {
+            let mut count = 0;
+            let mut frames: [Frame<'_>; BATCH] = array::from_fn(|_| match datagrams.next() {
+                Some((datagram, got)) => {
+                    count += 1;
+                    let len = datagram.len();
+                    let frame = Frame::new(datagram, 0..len).unwrap_or_default();
+                    frame.with_source(got.from).with_ecn(got.ecn)
+                }
+                None => Frame::default(),
+            });
+            if count == 0 {
+                return total;
+            }
+            total += count;
+            let batch = frames.get_mut(..count).unwrap_or_default();
+            mind.decap(now, batch);
+            for frame in batch {
+                let Some((at, got)) = places.next() else { return total };
+                let (range, vni) = (frame.range(), frame.vni());
+                let (lane, joins) = match frame.verdict() {
+                    Some(Verdict::ToPort(port)) => {
+                        (u32::from(port.0), *merge && takes_joined(io, port, frame.bytes()))
+                    }
+                    Some(Verdict::Flood(vni)) => {
+                        let mut ports = flood_ports(mind, vni);
+                        let joins = *merge && ports.all(|port| takes_joined(io, port, frame.bytes()));
+                        (FLOOD | vni.get(), joins)
+                    }
+                    Some(Verdict::Punt(reason)) => {
+                        punt(mind, io, now, frame, got.from, reason);
+                        continue;
+                    }
+                    Some(Verdict::ToUnderlay(_) | Verdict::Drop(_)) | None => continue,
+                };
+                let number = items.len();
+                let start = at.saturating_add(range.start) as u32;
+                let item = Item { at: start, len: range.len() as u32, lane, vni, uso: got.uso };
+                let joined = if joins && item.uso == 0 { lane } else { ALONE | number as u32 };
+                match merger.push(number as u16, joined, frame.bytes()) {
+                    Ok(()) => items.push(item),
+                    // Not from a kernel: one room had more datagrams than fit.
+                    Err(_) => {
+                        let port = (lane & FLOOD == 0).then_some(PortId(lane as u16));
+                        mind.count_drop(DropReason::RxTruncated, vni, None, port);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the frames that were noted, joined where they may be.
+    fn deliver<M: Mind>(&mut self, mind: &mut M, io: &mut Io) {
+        let Rx { rooms, items, merger, strikes, merge, .. } = self;
+        for group in merger.groups() {
+            let Some(item) = items.get(usize::from(group.head())).copied() else { continue };
+            let lane = item.lane;
+            let (flood, ports) = match lane & FLOOD {
+                0 => (None, 1),
+                _ => {
+                    let vni = Vni::truncate(lane & !FLOOD);
+                    (Some(vni), flood_ports(mind, vni).count())
+                }
+            };
+            let port_at = |mind: &M, n: usize| match flood {
+                None => Some(PortId(lane as u16)),
+                Some(vni) => flood_ports(mind, vni).nth(n),
+            };
+            if group.frames() == 1 {
+                for n in 0..ports {
+                    let Some(port) = port_at(mind, n) else { continue };
+                    write_one(mind, io, rooms, &item, port);
+                }
+                continue;
+            }
+            let head_at = item.at as usize..(item.at as usize).saturating_add(item.len as usize);
+            let mut before = [0; MAX_HEADER_LEN];
+            let head = rooms.get_mut(head_at).unwrap_or_default();
+            for (to, from) in before.iter_mut().zip(&*head) {
+                *to = *from;
+            }
+            let mut refused = None;
+            for n in 0..ports {
+                let Some(port) = port_at(mind, n) else { continue };
+                match write_group(io, rooms, items, merger, &group, port) {
+                    Ok(()) => *strikes = 0,
+                    Err(Refusal::Lost(reason)) => {
+                        for _ in 0..group.frames() {
+                            mind.count_drop(reason, item.vni, None, Some(port));
+                        }
+                    }
+                    Err(Refusal::Join) => refused = Some(port),
+                }
+            }
+            if let Some(port) = refused {
+                // Whole again, and one by one.
+                let head = rooms.get_mut(item.at as usize..).unwrap_or_default();
+                for (to, from) in head.iter_mut().zip(before).take(item.len as usize) {
+                    *to = from;
+                }
+                io.counters.joining_refused = io.counters.joining_refused.wrapping_add(1);
+                *strikes = strikes.saturating_add(1);
+                *merge = *strikes < STRIKES;
+                for (number, _) in merger.parts(&group) {
+                    let Some(item) = items.get(usize::from(number)).copied() else { continue };
+                    write_one(mind, io, rooms, &item, port);
+                }
+            }
+        }
+        merger.clear();
+        items.clear();
+    }
+}
+
+/// The devices that a flood from the tunnel goes to.
+fn flood_ports<M: Mind>(mind: &M, vni: Vni) -> impl Iterator<Item = PortId> + '_ {
+    let tables = mind.tables();
+    tables.vnis().index_of(vni).into_iter().flat_map(|index| tables.floods().ports(index))
+}
+
+/// Whether a frame may become a part of a joined one on the device of this port.
+#[inline]
+fn takes_joined(io: &Io, port: PortId, frame: &[u8]) -> bool {
+    io.slot(port).is_some_and(|slot| {
+        let mtu = usize::from(slot.tap.mtu());
+        slot.merges && (frame.len() <= mtu || frame.len().saturating_sub(link_len(frame)) <= mtu)
+    })
+}
+
+/// Why a joined frame was not written.
+enum Refusal {
+    Lost(DropReason),
+    /// The device takes none of this kind.
+    Join,
+}
+
+fn write_group(
+    io: &mut Io,
+    rooms: &mut [u8],
+    items: &[Item],
+    merger: &Merger,
+    group: &Group,
+    port: PortId,
+) -> Result<(), Refusal> {
+    let place = |number: u16| items.get(usize::from(number));
+    let Some(mtu) = io.slot(port).map(|slot| slot.tap.mtu()) else {
+        return Err(Refusal::Lost(io.nowhere()));
+    };
+    let head =
+        place(group.head()).map_or(0..0, |i| i.at as usize..(i.at as usize).saturating_add(i.len as usize));
+    let Ok(header) = merger.finish(group, rooms.get_mut(head).unwrap_or_default(), mtu) else {
+        return Err(Refusal::Lost(io.refused(Refused::TooBig, group.frames() as u64)));
+    };
+    let header = header.to_bytes();
+    let mut parts = [IoSlice::new(&[]); MAX_PARTS + 1];
+    let mut used = 0;
+    let bodies = merger.parts(group).map(|(number, range)| {
+        let start = place(number).map_or(0, |i| i.at as usize);
+        rooms.get(start.saturating_add(range.start)..start.saturating_add(range.end)).unwrap_or_default()
+    });
+    for (part, bytes) in parts.iter_mut().zip(core::iter::once(&header[..]).chain(bodies)) {
+        *part = IoSlice::new(bytes);
+        used += 1;
+    }
+    let Some(slot) = io.slot_mut(port) else { return Ok(()) };
+    let result = slot.tap.write_parts(parts.get(..used).unwrap_or_default());
+    if let Ok(Sent::Refused(Refused::Malformed)) = result {
+        return Err(Refusal::Join);
+    }
+    io.counters.joined = io.counters.joined.wrapping_add(1);
+    match io.written(result, group.frames() as u64) {
+        None => Ok(()),
+        Some(reason) => Err(Refusal::Lost(reason)),
+    }
+}
+
+fn write_one<M: Mind>(mind: &mut M, io: &mut Io, rooms: &[u8], item: &Item, port: PortId) {
+    let start = item.at as usize;
+    let frame = rooms.get(start..start.saturating_add(item.len as usize)).unwrap_or_default();
+    let header = if item.uso > 0 { uso_header(frame, item.uso) } else { None };
+    if let Some(reason) = io.write(port, frame, header) {
+        mind.count_drop(reason, item.vni, None, Some(port));
+    }
+}
+
+#[cold]
+fn punt<M: Mind>(
+    mind: &mut M,
+    io: &mut Io,
+    now: Instant,
+    frame: &Frame<'_>,
+    from: IpAddr,
+    reason: PuntReason,
+) {
+    let packet = (frame.bytes(), frame.vni(), frame.flow_hash());
+    if let Some(drop) = io.punt(mind.tables(), now, packet, Origin::Underlay(from), reason) {
+        let vtep = mind.tables().vteps().by_addr(from);
+        mind.count_drop(drop, frame.vni(), vtep, None);
+    }
+}
+
+/// Whether `datagram`, which came with a segment size, is one inner UDP superframe all the same: a
+/// kernel VXLAN peer on the same machine hands it over whole, and the size is that of the inner
+/// payloads. Then the inner IP packet goes on to the end.
+fn is_one_superframe(datagram: &[u8], segment: usize) -> bool {
+    let frame = datagram.get(vxlan::HEADER_LEN..).unwrap_or_default();
+    let longer = |packet_len: usize| packet_len.saturating_add(vxlan::HEADER_LEN + 14) > segment;
+    // Without tags, as nearly always, two octets say it.
+    match frame.first_chunk::<20>() {
+        Some([.., 0x08, 0x00, _, _, a, b, _, _]) => longer(usize::from(u16::from_be_bytes([*a, *b]))),
+        Some([.., 0x86, 0xdd, _, _, _, _, a, b]) => longer(usize::from(u16::from_be_bytes([*a, *b])) + 40),
+        _ => match Inner::classify(frame).map(|inner| (inner.protocol(), inner.network)) {
+            Ok((Some(protocol::UDP), Network::Ipv4(ip))) => longer(usize::from(ip.total_len)),
+            Ok((Some(protocol::UDP), Network::Ipv6(ip, _))) => longer(usize::from(ip.payload_len) + 40),
+            _ => false,
+        },
+    }
+}
+
+/// What is still to be done to an inner UDP superframe that a kernel peer handed over.
+#[cold]
+fn uso_header(frame: &[u8], size: u16) -> Option<VirtioNetHeader> {
+    let planned = VirtioNetHeader::plan(frame, u16::MAX).ok()?;
+    if planned.flags & VirtioNetHeader::NEEDS_CSUM == 0 || planned.csum_offset != 6 {
+        return None;
+    }
+    let hdr_len = planned.csum_start.checked_add(8)?;
+    Some(VirtioNetHeader { gso_type: VirtioNetHeader::GSO_UDP_L4, gso_size: size, hdr_len, ..planned })
+}
