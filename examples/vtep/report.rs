@@ -132,6 +132,11 @@ pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
     let d = driver.counters();
     writeln!(out, "kernel: {} frames and {} datagrams taken, {} answers", d.tap_tx, d.udp_tx, d.answered)?;
     for (what, n) in [
+        ("superframes cut", d.superframes),
+        ("sends of several datagrams", d.segmented_sends),
+        ("such sends refused", d.segmenting_refused),
+        ("writes of several frames", d.joined),
+        ("such writes refused", d.joining_refused),
         ("queue full", d.queue_full),
         ("too big", d.too_big),
         ("unreachable", d.unreachable),

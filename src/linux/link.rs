@@ -54,6 +54,12 @@ impl Links {
         self.0.set_mtu(index, mtu)
     }
 
+    /// Sets how many packets an interface queues for sending. For a TAP those are the packets that
+    /// wait for its reader.
+    pub fn set_queue_len(&mut self, index: u32, packets: u32) -> Result<(), Error> {
+        self.0.set_queue_len(index, packets)
+    }
+
     /// Sets an interface's MAC address.
     pub fn set_mac(&mut self, index: u32, mac: MacAddr) -> Result<(), Error> {
         self.0.set_mac(index, mac)

@@ -17,6 +17,10 @@ use crate::addr::MacAddr;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
+/// Packets that wait for the reader of a device made here. The kernel's own number, 500, is full
+/// within one time slice of a pod that sends small packets.
+const QUEUE_LEN: u32 = 2048;
+
 /// Frames that one [`Tap::recv`] throws away before it gives way to the other descriptors.
 const SKIP_LIMIT: usize = 64;
 
@@ -91,7 +95,8 @@ impl Tap {
     /// Creates the device `name` in the network namespace of the calling thread, or attaches to a
     /// persistent one. A pattern such as `tap%d` lets the kernel choose the number.
     ///
-    /// The device is down; [`Tap::set_up`] brings it up. Needs `CAP_NET_ADMIN` over the namespace
+    /// The device is down; [`Tap::set_up`] brings it up. Its queue towards the reader takes 2048 packets.
+    /// Needs `CAP_NET_ADMIN` over the namespace
     /// and read and write permission on `/dev/net/tun`.
     pub fn create(name: &str) -> Result<Tap, Error> {
         const OPERATION: &str = "create TAP device";
@@ -110,7 +115,13 @@ impl Tap {
             let hint = attach_hint(e.raw_os_error());
             Error::new(OPERATION, name, e).hint(hint)
         })?;
-        Tap::prepare(file, text(&given), true, None)
+        let tap = Tap::prepare(file, text(&given), true, None)?;
+        // Not being able to costs packets under load, and nothing else.
+        let _ = Links::open().and_then(|mut links| {
+            let link = links.get(&tap.name)?;
+            links.set_queue_len(link.index, QUEUE_LEN)
+        });
+        Ok(tap)
     }
 
     /// Takes over a descriptor that is attached to a TAP device with `IFF_NO_PI`, with or without

@@ -80,7 +80,6 @@ impl TapSlot {
 /// An underlay socket, and what of its counters the engine knows.
 pub(super) struct SocketSlot {
     pub(super) socket: Underlay,
-    pub(super) quota: Quota,
     counted: UnderlayCounters,
 }
 
@@ -164,12 +163,12 @@ impl Io {
         self.place(port).and_then(|at| self.taps.get_mut(at))
     }
 
-    pub(super) fn add_socket(&mut self, socket: Underlay, quota: usize) {
+    pub(super) fn add_socket(&mut self, socket: Underlay) {
         let place = self.sockets.len();
         let family = if socket.local_addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         family.push(place);
         let counted = socket.counters();
-        self.sockets.push(SocketSlot { socket, quota: Quota::new(quota), counted });
+        self.sockets.push(SocketSlot { socket, counted });
     }
 
     /// The place of the socket for a flow to this address.

@@ -3,6 +3,8 @@
 mod carry;
 mod config;
 mod mind;
+#[cfg(test)]
+mod offload_tests;
 mod outbox;
 mod rx;
 mod slow;
@@ -26,7 +28,7 @@ use crate::time::Instant;
 use crate::wire::outer::Shape;
 use carry::Io;
 use mind::Mind;
-use rx::{Rx, SOCKET_QUOTA};
+use rx::Rx;
 use tx::{TAP_QUOTA, Tx};
 use watch::Watch;
 
@@ -409,7 +411,7 @@ impl Plane {
 
     fn add_socket(&mut self, mut socket: Underlay) -> Result<(), Error> {
         socket.set_offload(self.config.offload >= Offload::Gso)?;
-        self.io.add_socket(socket, SOCKET_QUOTA);
+        self.io.add_socket(socket);
         self.renew()
     }
 

@@ -22,7 +22,7 @@ use crate::wire::ipv4::protocol;
 use crate::wire::vxlan;
 
 /// Datagrams, each of them perhaps merged from many, that one turn takes from one socket.
-pub(super) const SOCKET_QUOTA: usize = 16;
+const SOCKET_QUOTA: usize = 16;
 
 /// Frames that are decided on and merged together.
 const FRAMES: usize = 1024;
@@ -96,11 +96,9 @@ impl Rx {
 
     /// Takes datagrams from one socket; how many.
     pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, index: usize) -> usize {
-        let Some(slot) = io.sockets.get(index) else { return 0 };
-        let quota = slot.quota.get();
         let (mut rooms, mut total) = (0, 0);
-        while rooms < quota {
-            let want = (quota - rooms).min(self.at_once);
+        while rooms < SOCKET_QUOTA {
+            let want = (SOCKET_QUOTA - rooms).min(self.at_once);
             let filled = self.receive(io, index, want);
             rooms += filled;
             let mut first = 0;
@@ -115,7 +113,6 @@ impl Rx {
             }
         }
         if let Some(slot) = io.sockets.get_mut(index) {
-            slot.quota.had(rooms);
             slot.count_lost(mind);
         }
         total

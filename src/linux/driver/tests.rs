@@ -22,38 +22,43 @@ use crate::wire::ipv6::Ipv6Header;
 use crate::wire::vxlan::VxlanHeader;
 use crate::wire::{checksum, ipv4};
 
-const VNI: Vni = Vni::truncate(42);
-const A: &str = "127.0.0.1";
-const B: &str = "127.0.0.2";
-const C: &str = "127.0.0.3";
-const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(super) const VNI: Vni = Vni::truncate(42);
+pub(super) const A: &str = "127.0.0.1";
+pub(super) const B: &str = "127.0.0.2";
+pub(super) const C: &str = "127.0.0.3";
+pub(super) const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(super) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 const FAR_ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
-const SOON: Duration = Duration::from_secs(5);
-const NOW: Duration = Duration::ZERO;
+pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) const NOW: Duration = Duration::ZERO;
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 fn driver(local: &str) -> Driver {
+    driver_with(local, &DriverConfig::default())
+}
+
+pub(super) fn driver_with(local: &str, settings: &DriverConfig) -> Driver {
     let config = EngineConfig::new(ip(local), Seed::fixed(1));
-    let mut driver = Driver::new(Engine::with_capacity(config, &Capacity::default()).unwrap()).unwrap();
+    let engine = Engine::with_capacity(config, &Capacity::default()).unwrap();
+    let mut driver = Driver::with_config(engine, settings).unwrap();
     let socket = Underlay::bind((ip(local), 0).into(), &UnderlayConfig::default()).unwrap();
     driver.add_socket(socket).unwrap();
     driver
 }
 
-fn port_of(driver: &Driver) -> u16 {
+pub(super) fn port_of(driver: &Driver) -> u16 {
     driver.sockets().next().unwrap().local_addr().port()
 }
 
-fn add_vtep(driver: &mut Driver, config: VtepConfig) -> VtepId {
+pub(super) fn add_vtep(driver: &mut Driver, config: VtepConfig) -> VtepId {
     driver.apply(&Command::AddVtep(config)).unwrap().vtep().unwrap()
 }
 
-fn add_pod(driver: &mut Driver, config: PortConfig) -> (PortId, UnixDatagram) {
+pub(super) fn add_pod(driver: &mut Driver, config: PortConfig) -> (PortId, UnixDatagram) {
     let (tap, far) = fake(true);
     let port = driver.apply(&Command::AddPort(config)).unwrap().port().unwrap();
     driver.add_tap(port, tap).unwrap();
@@ -68,7 +73,7 @@ fn bridged(local: &str) -> (Driver, PortId, UnixDatagram) {
     (node, port, pod)
 }
 
-fn know(node: &mut Driver, other: &Driver) -> VtepId {
+pub(super) fn know(node: &mut Driver, other: &Driver) -> VtepId {
     let addr = other.sockets().next().unwrap().local_addr();
     let vtep = add_vtep(node, VtepConfig::new(addr.ip(), addr.port()));
     node.apply(&Command::AddFlood { vni: VNI, vtep }).unwrap();
@@ -87,7 +92,7 @@ fn got(pod: &UnixDatagram) -> Option<Vec<u8>> {
     Some(buf[VirtioNetHeader::LEN..len].to_vec())
 }
 
-fn ethernet(dst: MacAddr, src: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(dst: MacAddr, src: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst.0[..], &src.0, &ethertype.to_be_bytes(), payload].concat()
 }
 

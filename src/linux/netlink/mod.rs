@@ -71,6 +71,12 @@ impl Route {
         self.set_link("set the MTU of", index, message)
     }
 
+    pub(super) fn set_queue_len(&mut self, index: u32, packets: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::TxQueueLen(packets));
+        self.set_link("set the queue length of", index, message)
+    }
+
     pub(super) fn set_mac(&mut self, index: u32, mac: MacAddr) -> Result<(), Error> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));

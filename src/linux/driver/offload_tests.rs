@@ -1,0 +1,367 @@
+//! Superframes and batches through drivers on loopback sockets.
+
+use std::os::fd::AsFd;
+
+use super::tests::*;
+use super::*;
+use crate::addr::MacAddr;
+use crate::error::DropReason;
+use crate::linux::sys::{self, IntOption};
+use crate::linux::tap::tests::fake;
+use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
+use crate::table::port::PortConfig;
+use crate::table::vni::VniConfig;
+use crate::table::vtep::VtepConfig;
+use crate::wire::checksum::{self, Sum};
+use crate::wire::inner::{Inner, Network};
+use crate::wire::ipv4::{Ipv4Header, protocol};
+use crate::wire::vxlan::VxlanHeader;
+use alloc::vec;
+use alloc::vec::Vec;
+use std::os::unix::net::UnixDatagram;
+
+const RUNGS: [Offload; 3] = [Offload::None, Offload::Batch, Offload::Gso];
+
+/// Octets of Ethernet, IPv4 and TCP headers.
+const TCP_HEADERS: usize = 14 + 20 + 20;
+/// The same with UDP.
+const UDP_HEADERS: usize = 14 + 20 + 8;
+
+/// An IPv4 frame whose transport checksum is the pseudo-header sum alone, as a pod's stack leaves it.
+fn unfinished(dst: MacAddr, upper: u8, transport: &[u8]) -> Vec<u8> {
+    let (from, to) = ([10, 1, 0, 5].into(), [10, 1, 0, 6].into());
+    let total_len = (20 + transport.len()) as u16;
+    let header = Ipv4Header {
+        src: from,
+        dst: to,
+        protocol: upper,
+        ttl: 64,
+        tos: 0,
+        id: 100,
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        header_len: 20,
+        total_len,
+    };
+    let mut transport = transport.to_vec();
+    let at = if upper == protocol::TCP { 16 } else { 6 };
+    let sum = checksum::pseudo_header_v4(from, to, upper, transport.len() as u16).value();
+    transport[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    ethernet(dst, POD, 0x0800, &[&header.emit()[..], &transport].concat())
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 7 + n / 251) as u8).collect()
+}
+
+/// A TCP superframe of `len` octets of payload, to be cut into pieces of `size`.
+fn tcp(dst: MacAddr, len: usize, size: u16) -> (VirtioNetHeader, Vec<u8>) {
+    let mut segment = vec![0x30, 0x39, 0, 80, 0, 0, 3, 232, 0, 0, 0, 1, 0x50, 0x10, 16, 0, 0, 0, 0, 0];
+    segment.extend(content(len));
+    let header = VirtioNetHeader {
+        flags: VirtioNetHeader::NEEDS_CSUM,
+        gso_type: VirtioNetHeader::GSO_TCPV4,
+        hdr_len: TCP_HEADERS as u16,
+        gso_size: size,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    (header, unfinished(dst, protocol::TCP, &segment))
+}
+
+fn udp(dst: MacAddr, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0x30, 0x39, 0, 53];
+    datagram.extend(((8 + payload.len()) as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(payload);
+    unfinished(dst, protocol::UDP, &datagram)
+}
+
+const UDP_CHECK: VirtioNetHeader = VirtioNetHeader {
+    flags: VirtioNetHeader::NEEDS_CSUM,
+    csum_start: 34,
+    csum_offset: 6,
+    ..VirtioNetHeader::NONE
+};
+
+fn put_with(pod: &UnixDatagram, header: VirtioNetHeader, frame: &[u8]) {
+    pod.send(&[&header.to_bytes(), frame].concat()).unwrap();
+}
+
+fn got_with(pod: &UnixDatagram) -> Option<(VirtioNetHeader, Vec<u8>)> {
+    let mut buf = vec![0; 70_000];
+    let len = pod.recv(&mut buf).ok()?;
+    let header = VirtioNetHeader::from_bytes(*buf.first_chunk().unwrap());
+    Some((header, buf[VirtioNetHeader::LEN..len].to_vec()))
+}
+
+/// Everything that a far end receives, until there is nothing more.
+fn all(far: &mut Underlay) -> Vec<Vec<u8>> {
+    let mut buf = vec![0; 70_000];
+    Poll::default().wait([(far.as_fd(), false)], Some(SOON)).unwrap();
+    let mut datagrams = Vec::new();
+    while let Some(datagram) = far.recv(&mut buf).unwrap() {
+        datagrams.push(buf[..datagram.len].to_vec());
+    }
+    datagrams
+}
+
+/// The TCP or UDP payload of a frame whose checksums are right.
+fn payload(frame: &[u8]) -> Vec<u8> {
+    let inner = Inner::classify(frame).unwrap();
+    let Network::Ipv4(ip) = inner.network else { panic!("IPv4") };
+    assert_eq!(Sum::new().add_bytes(&frame[14..34]).finish(), 0, "IPv4 checksum");
+    assert_eq!(usize::from(ip.total_len), frame.len() - 14);
+    let sum = checksum::pseudo_header_v4(ip.src, ip.dst, ip.protocol, ip.total_len - 20);
+    assert_eq!(sum.add_bytes(&frame[34..]).finish(), 0, "transport checksum");
+    frame[if ip.protocol == protocol::TCP { TCP_HEADERS } else { UDP_HEADERS }..].to_vec()
+}
+
+fn far(addr: &str) -> Underlay {
+    Underlay::bind((ip(addr), 0).into(), &UnderlayConfig::default()).unwrap()
+}
+
+/// A VTEP at which the test listens, on the flood list.
+fn listen(node: &mut Driver, addr: &str) -> Underlay {
+    let far = far(addr);
+    let vtep = add_vtep(node, VtepConfig::new(ip(addr), far.local_addr().port()));
+    node.apply(&Command::AddFlood { vni: VNI, vtep }).unwrap();
+    far
+}
+
+fn bridged_on(local: &str, offload: Offload) -> (Driver, PortId, UnixDatagram) {
+    let (mut node, config) = (driver_with(local, &DriverConfig { offload }), VniConfig::default());
+    node.apply(&Command::AddVni { vni: VNI, config }).unwrap();
+    let (port, pod) = add_pod(&mut node, PortConfig::new(VNI));
+    (node, port, pod)
+}
+
+fn turns(node: &mut Driver) -> Turn {
+    let mut sum = Turn::default();
+    loop {
+        let turn = node.turn(NOW).unwrap();
+        if turn == Turn::default() {
+            return sum;
+        }
+        sum += turn;
+    }
+}
+
+#[test]
+fn a_superframe_is_cut_for_every_vtep_of_a_flood() {
+    for rung in RUNGS {
+        let (mut a, _, pod) = bridged_on(A, rung);
+        let mut ends = [listen(&mut a, B), listen(&mut a, C)];
+        let (header, frame) = tcp(MacAddr::BROADCAST, 60_000, 1398);
+        put_with(&pod, header, &frame);
+        assert_eq!(turns(&mut a), Turn { frames: 1, ..Turn::default() });
+        for far in &mut ends {
+            let datagrams = all(far);
+            assert_eq!(datagrams.len(), 43, "{rung}");
+            let vxlan = VxlanHeader::emit(VNI, None);
+            assert!(datagrams.iter().all(|d| d[..8] == vxlan && d.len() <= 8 + TCP_HEADERS + 1398));
+            let joined: Vec<u8> = datagrams.iter().flat_map(|d| payload(&d[8..])).collect();
+            assert_eq!(joined, content(60_000));
+        }
+        let sends = a.counters().segmented_sends;
+        assert_eq!((a.counters().superframes, a.counters().udp_tx), (1, 86));
+        assert_eq!(sends > 0, rung == Offload::Gso, "{sends} at {rung}");
+        assert_eq!(a.engine().counters().drops.total(), 0);
+    }
+}
+
+/// What one pod sends in one piece, the other receives in one piece, and the octets are the same.
+#[test]
+fn a_superframe_is_whole_again_at_the_other_end() {
+    for (rung, pieces) in [(Offload::Gso, 1), (Offload::Batch, 43), (Offload::None, 43)] {
+        let (mut a, _, pod_a) = bridged_on(A, rung);
+        let (mut b, _, pod_b) = bridged_on(B, rung);
+        know(&mut a, &b);
+        know(&mut b, &a);
+        let (header, frame) = tcp(MacAddr::BROADCAST, 60_000, 1398);
+        put_with(&pod_a, header, &frame);
+        turns(&mut a);
+        let mut received = Vec::new();
+        let mut writes = 0;
+        while received.len() < 60_000 {
+            b.turn(SOON).unwrap();
+            while let Some((header, part)) = got_with(&pod_b) {
+                writes += 1;
+                if rung == Offload::Gso {
+                    assert_eq!(part, frame, "the very same octets");
+                    assert_eq!((header.gso_type, header.gso_size), (VirtioNetHeader::GSO_TCPV4, 1398));
+                    assert_eq!(header.flags, VirtioNetHeader::NEEDS_CSUM);
+                    assert_eq!((header.csum_start, header.csum_offset), (34, 16));
+                } else {
+                    payload(&part);
+                }
+                received.extend_from_slice(&part[TCP_HEADERS..]);
+            }
+        }
+        assert_eq!((received, writes), (content(60_000), pieces));
+        assert_eq!(b.counters().joined, u64::from(rung == Offload::Gso));
+        assert_eq!(b.counters().tap_tx, 43, "frames that are joined count each");
+    }
+}
+
+#[test]
+fn small_frames_of_any_flow_leave_together_and_in_order() {
+    for rung in RUNGS {
+        let (mut a, _, pod) = bridged_on(A, rung);
+        let (mut b, mut c) = (listen(&mut a, B), listen(&mut a, C));
+        // Lengths that rise, fall and stay the same; unix sockets queue ten messages or more.
+        let lens = [18, 18, 40, 18, 18, 700, 3, 3, 3, 18];
+        let frames: Vec<Vec<u8>> =
+            lens.iter().enumerate().map(|(n, len)| udp(MacAddr::BROADCAST, &vec![n as u8; *len])).collect();
+        for frame in &frames {
+            put_with(&pod, UDP_CHECK, frame);
+        }
+        assert_eq!(turns(&mut a).frames, frames.len());
+        for far in [&mut b, &mut c] {
+            let datagrams = all(far);
+            let order: Vec<(u8, usize)> = datagrams
+                .iter()
+                .map(|d| {
+                    let payload = payload(&d[8..]);
+                    (payload[0], payload.len())
+                })
+                .collect();
+            let want: Vec<(u8, usize)> = lens.iter().enumerate().map(|(n, len)| (n as u8, *len)).collect();
+            assert_eq!(order, want, "{rung}");
+        }
+        assert_eq!(a.counters().udp_tx, 2 * frames.len() as u64);
+    }
+}
+
+#[test]
+fn what_stays_on_the_node_stays_whole() {
+    let (mut a, _, pod) = bridged_on(A, Offload::Gso);
+    let (near, near_pod) = add_pod(&mut a, PortConfig::new(VNI));
+    let (header, frame) = tcp(MacAddr::BROADCAST, 20_000, 1396);
+    put_with(&pod, header, &frame);
+    turns(&mut a);
+    assert_eq!(got_with(&near_pod), Some((header, frame.clone())), "with what is to be done to it");
+    put_with(&pod, UDP_CHECK, &udp(MacAddr::BROADCAST, &[1; 30]));
+    turns(&mut a);
+    assert_eq!(got_with(&near_pod).unwrap().0, UDP_CHECK);
+
+    // A device without a virtio-net header takes segments, and one with a smaller MTU nothing.
+    drop(a.remove_tap(near));
+    let (tap, plain) = fake(false);
+    a.add_tap(near, tap).unwrap();
+    put_with(&pod, header, &frame);
+    turns(&mut a);
+    let mut joined = Vec::new();
+    let mut buf = [0; 2000];
+    while let Ok(len) = plain.recv(&mut buf) {
+        joined.extend(payload(&buf[..len]));
+    }
+    assert_eq!(joined, content(20_000));
+    let (header, frame) = tcp(MacAddr::BROADCAST, 20_000, 1450);
+    put_with(&pod, header, &frame);
+    turns(&mut a);
+    assert!(plain.recv(&mut buf).is_err());
+    assert_eq!(a.engine().port_counters(near).unwrap().drops.get(DropReason::MtuExceeded), 1);
+}
+
+#[test]
+fn an_offload_request_that_lies_is_a_counted_drop() {
+    let (mut a, port, pod) = bridged_on(A, Offload::Gso);
+    let _far = listen(&mut a, B);
+    let (header, frame) = tcp(MacAddr::BROADCAST, 5000, 1400);
+    let lies = [
+        VirtioNetHeader { gso_size: 0, ..header },
+        VirtioNetHeader { gso_type: VirtioNetHeader::GSO_TCPV6, ..header },
+        VirtioNetHeader { gso_type: 77, ..header },
+        VirtioNetHeader { csum_offset: 6, ..header },
+        VirtioNetHeader { csum_start: 60_000, ..header },
+        VirtioNetHeader { flags: 0, ..header },
+        VirtioNetHeader { csum_start: u16::MAX, csum_offset: u16::MAX, gso_type: 0, ..header },
+    ];
+    for lie in lies {
+        put_with(&pod, lie, &frame);
+        turns(&mut a);
+    }
+    let drops = &a.engine().port_counters(port).unwrap().drops;
+    assert_eq!(drops.get(DropReason::NotHandled), lies.len() as u64);
+    assert_eq!((a.counters().udp_tx, a.engine().counters().encap_frames), (0, 0));
+}
+
+/// As a kernel without `UDP_SEGMENT` does, and one that has it does for a socket without checksums.
+#[test]
+fn what_the_kernel_does_not_cut_goes_one_by_one() {
+    let (mut a, _, pod) = bridged_on(A, Offload::Gso);
+    let mut far = listen(&mut a, B);
+    let underlay = a.sockets().next().unwrap();
+    sys::set_option(underlay.as_fd(), IntOption::NO_CHECKSUM, 1).unwrap();
+    let (header, frame) = tcp(MacAddr::BROADCAST, 60_000, 1398);
+    for round in 1..=10 {
+        put_with(&pod, header, &frame);
+        turns(&mut a);
+        let joined: Vec<u8> = all(&mut far).iter().flat_map(|d| payload(&d[8..])).collect();
+        assert_eq!(joined, content(60_000), "nothing lost, nothing twice");
+        assert_eq!(a.counters().udp_tx, round * 43);
+    }
+    assert_eq!(a.counters().segmenting_refused, 8, "then it is not tried any more");
+    assert_eq!(a.sockets().next().unwrap().offload().segments, 0);
+    assert_eq!((a.counters().segmented_sends, a.engine().counters().drops.total()), (0, 0));
+}
+
+#[test]
+fn zero_checksums_and_segments_exclude_each_other() {
+    let config = UnderlayConfig { zero_checksum: true, ..UnderlayConfig::default() };
+    let socket = || Underlay::bind((ip(A), 0).into(), &config).unwrap();
+    let error = driver_with(A, &DriverConfig::default()).add_socket(socket()).unwrap_err();
+    assert!(error.to_string().ends_with("segmentation offload needs real ones: choose one"), "{error}");
+    assert!(driver_with(A, &DriverConfig { offload: Offload::Batch }).add_socket(socket()).is_ok());
+}
+
+#[test]
+fn a_superframe_that_does_not_fit_the_path_is_one_drop() {
+    let (mut a, port, pod) = bridged_on(A, Offload::Gso);
+    let far = far(B);
+    let config = VtepConfig { mtu: 1400, ..VtepConfig::new(ip(B), far.local_addr().port()) };
+    let vtep = add_vtep(&mut a, config);
+    let at = crate::addr::Destination::Vtep(vtep);
+    a.apply(&Command::AddMac { vni: VNI, mac: PEER, at, kind: crate::table::fdb::EntryKind::Static })
+        .unwrap();
+    // 1400 octets less outer IPv4, UDP and VXLAN headers, and those of the inner frame.
+    let room = 1400 - 36 - TCP_HEADERS as u16;
+    for (size, fits) in [(room, true), (room + 1, false)] {
+        let (header, frame) = tcp(PEER, 9000, size);
+        put_with(&pod, header, &frame);
+        let before = a.counters().udp_tx;
+        turns(&mut a);
+        assert_eq!(a.counters().udp_tx > before, fits, "{size}");
+    }
+    assert_eq!(a.engine().port_counters(port).unwrap().drops.get(DropReason::MtuExceeded), 1);
+}
+
+/// A kernel VXLAN peer across a veth hands over what its stack had: superframes, checksums open.
+#[test]
+fn whole_superframes_from_a_kernel_peer_are_passed_on() {
+    let (mut a, _, pod) = bridged_on(A, Offload::Gso);
+    let mut far = listen(&mut a, B);
+    let to = (ip(A), port_of(&a)).into();
+    let (_, frame) = tcp(MacAddr::BROADCAST, 30_000, 0);
+    let vxlan = VxlanHeader::emit(VNI, None);
+    let small = udp(MacAddr::BROADCAST, &[5; 40]);
+    for inner in [&frame, &small, &frame] {
+        assert_eq!(far.send(&[&vxlan, inner], to, None).unwrap(), crate::linux::Sent::Taken);
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        a.turn(SOON).unwrap();
+        seen.extend(core::iter::from_fn(|| got_with(&pod)));
+    }
+    // The MTU of the fake is 1450: 1410 octets of TCP payload fit.
+    assert_eq!((seen[0].0.gso_type, seen[0].0.gso_size), (VirtioNetHeader::GSO_TCPV4, 1410));
+    assert_eq!((&seen[0].1, &seen[1].1), (&frame, &small));
+    assert_eq!((seen[1].0, seen[2].0), (UDP_CHECK, seen[0].0));
+    // UDP says no size, so nobody could cut it.
+    let _ = far.send(&[&vxlan, &udp(MacAddr::BROADCAST, &[6; 9000])], to, None).unwrap();
+    a.turn(SOON).unwrap();
+    assert!(got_with(&pod).is_none());
+    assert_eq!(a.counters().too_big, 1);
+}
