@@ -22,27 +22,37 @@ pub(super) enum Origin {
     Underlay(IpAddr),
 }
 
-/// How many packets to ask a descriptor for. Asking for one more than there are costs a system call,
-/// so one that had one packet the last time is asked for one: if there are more, it is ready again.
+/// How many frames to ask a device for. Asking for one more than there are costs a system call, so a
+/// device whose frames come far apart is asked for one: if there are more, it is ready again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
     next: usize,
     max: usize,
+    /// When it was served last, in microseconds.
+    served: u64,
 }
+
+/// Small frames that come further apart than this, in microseconds, come one by one.
+const APART: u64 = 25;
 
 impl Quota {
     pub(super) fn new(max: usize) -> Quota {
-        Quota { next: 1, max }
+        Quota { next: 1, max, served: 0 }
     }
 
     pub(super) fn get(self) -> usize {
         self.next
     }
 
-    /// Learns how many there were.
-    pub(super) fn had(&mut self, packets: usize) {
-        self.next = if packets < self.next { packets.max(1) } else { self.next.saturating_mul(8) };
-        self.next = self.next.min(self.max);
+    /// Learns how many there were at this time, and whether a superframe was among them: those seldom
+    /// come alone.
+    pub(super) fn had(&mut self, frames: usize, superframe: bool, micros: u64) {
+        if frames < self.next {
+            self.next = frames.max(1);
+        } else if superframe || micros.saturating_sub(self.served) < APART {
+            self.next = self.next.saturating_mul(8).min(self.max);
+        }
+        self.served = micros;
     }
 }
 

@@ -104,6 +104,20 @@ struct Plane {
     watch: Watch,
 }
 
+/// The time of a turn: the engine's, and a finer one.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    now: Instant,
+    micros: u64,
+}
+
+impl Clock {
+    fn read(start: std::time::Instant) -> Clock {
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Clock { now: Instant::from_millis(micros / 1000), micros }
+    }
+}
+
 /// What one turn did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Turn {
@@ -194,8 +208,7 @@ impl Driver {
 
     /// The engine's clock: time since the driver was made (`CLOCK_MONOTONIC`).
     pub fn now(&self) -> Instant {
-        let since = self.start.elapsed().as_millis();
-        Instant::from_millis(u64::try_from(since).unwrap_or(u64::MAX))
+        Clock::read(self.start).now
     }
 
     /// The engine.
@@ -366,12 +379,12 @@ impl Driver {
             None => max_wait,
         };
         let ready = self.plane.wait(wait)?;
-        let now = self.now();
+        let clock = Clock::read(self.start);
         let mut turn = Turn::default();
         if ready > 0 {
-            turn = self.plane.serve(&mut self.engine, now);
+            turn = self.plane.serve(&mut self.engine, clock);
         }
-        turn.aged = self.engine.handle_timeout(now, AGEING_BUDGET);
+        turn.aged = self.engine.handle_timeout(clock.now, AGEING_BUDGET);
         match self.plane.io.failure.take() {
             Some(error) => Err(error),
             None => Ok(turn),
@@ -424,16 +437,16 @@ impl Plane {
     }
 
     /// Serves the descriptors that the last wait told of.
-    fn serve<M: Mind>(&mut self, mind: &mut M, now: Instant) -> Turn {
+    fn serve<M: Mind>(&mut self, mind: &mut M, clock: Clock) -> Turn {
         let mut turn = Turn::default();
         let mut next = 0;
         while let Some((place, after)) = self.watch.next_tap(next) {
-            turn.frames += self.tx.serve(mind, &mut self.io, now, place);
+            turn.frames += self.tx.serve(mind, &mut self.io, clock, place);
             next = after;
         }
         self.tx.flush(mind, &mut self.io);
         for place in (0..self.io.sockets.len()).filter(|place| self.watch.socket(*place)) {
-            turn.datagrams += self.rx.serve(mind, &mut self.io, now, place);
+            turn.datagrams += self.rx.serve(mind, &mut self.io, clock.now, place);
         }
         turn.woken = self.watch.woken();
         turn

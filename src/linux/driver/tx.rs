@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::array;
 use core::ops::Range;
 
+use super::Clock;
 use super::carry::{Io, Origin, address};
 use super::mind::Mind;
 use super::outbox::{Outbox, Piece, Target};
@@ -94,25 +95,26 @@ impl Tx {
     }
 
     /// Takes frames from a device, as many as it is due or the packet memory has room for; how many.
-    pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, index: usize) -> usize {
+    pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, clock: Clock, index: usize) -> usize {
         let Some(slot) = io.taps.get(index) else { return 0 };
         let (port, quota) = (slot.port, slot.quota.get());
-        let mut total = 0;
+        let (mut total, mut superframe) = (0, false);
         loop {
             let mut reads = [Read::default(); BATCH];
             let want = quota.saturating_sub(total).min(BATCH);
             let (count, read, more) = self.read(io, index, reads.get_mut(..want).unwrap_or_default());
             total += read;
             let batch = reads.get_mut(..count).unwrap_or_default();
+            superframe = superframe || batch.iter().any(|read| read.cut.is_some());
             if !batch.is_empty() {
-                self.decide(mind, io, now, port, batch);
+                self.decide(mind, io, clock.now, port, batch);
             }
             if !more || total >= quota {
                 break;
             }
         }
         if let Some(slot) = io.taps.get_mut(index) {
-            slot.quota.had(total);
+            slot.quota.had(total, superframe, clock.micros);
             slot.count_lost(mind);
         }
         total
