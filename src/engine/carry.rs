@@ -675,6 +675,21 @@ impl<S: Storage> Tables<S> {
         ports.map(Destination::Port).chain(vteps.map(Destination::Vtep))
     }
 
+    /// As [`Engine::count_drop`](super::Engine::count_drop), in a context.
+    pub(crate) fn count_drop(
+        &self,
+        context: &mut Context<S>,
+        reason: DropReason,
+        vni: Option<Vni>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    ) {
+        let index = vni.and_then(|v| self.vnis.index_of(v));
+        let vtep = vtep.filter(|v| self.vteps.get(*v).is_some());
+        let port = port.filter(|p| self.ports.get(*p).is_some());
+        context.dropped(reason, index, vtep, port);
+    }
+
     /// What would become of a frame from a local port.
     pub fn explain_encap(&self, now: Instant, port: PortId, frame: &[u8]) -> Result<Explanation, PortError> {
         let inlet = self.inlet(port).ok_or(PortError::Unknown(port))?;

@@ -166,6 +166,14 @@ impl<S: Storage> Engine<S> {
         self.context.absorb(worker);
     }
 
+    /// The first part of [`merge`](Self::merge) alone, which takes no longer for larger tables: what
+    /// the worker saw is learned; its counters and events stay with it.
+    #[cfg(feature = "linux")]
+    pub(crate) fn merge_notes(&mut self, now: Instant, worker: &mut Context<S>) {
+        self.tables.merge(now, worker);
+        self.sweep.keep_to(now);
+    }
+
     /// The copies of a flooded frame; see [`Tables::replicas`].
     pub fn replicas<'a>(&'a self, frame: &'a Frame<'_>) -> impl Iterator<Item = Replica> + 'a {
         self.tables.replicas(frame)
@@ -261,10 +269,7 @@ impl<S: Storage> Engine<S> {
         vtep: Option<VtepId>,
         port: Option<PortId>,
     ) {
-        let index = vni.and_then(|v| self.tables.vnis.index_of(v));
-        let vtep = vtep.filter(|v| self.tables.vteps.get(*v).is_some());
-        let port = port.filter(|p| self.tables.ports.get(*p).is_some());
-        self.context.dropped(reason, index, vtep, port);
+        self.tables.count_drop(&mut self.context, reason, vni, vtep, port);
     }
 
     /// The steps that a frame from a local port would take. Changes and counts nothing.

@@ -25,7 +25,7 @@ mod sys;
 mod tap;
 mod udp;
 
-pub use self::driver::{Driver, DriverConfig, DriverCounters, Turn};
+pub use self::driver::{Driver, DriverConfig, DriverCounters, Turn, Workers};
 pub use self::error::{Error, Refused};
 pub use self::ladder::{Feature, Finding, Offload, UnknownOffload};
 pub use self::link::{Link, Links};

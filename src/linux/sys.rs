@@ -250,16 +250,22 @@ pub(super) fn get_option(fd: BorrowedFd<'_>, option: IntOption) -> io::Result<c_
     Ok(value)
 }
 
-/// A UDP socket over IPv6 alone, bound. The standard library binds before `IPV6_V6ONLY` can be set.
-pub(super) fn bind_udp6(local: SocketAddrV6) -> io::Result<std::net::UdpSocket> {
+/// A bound UDP socket, that other sockets may share the address with if `shared` (`SO_REUSEPORT`). One
+/// over IPv6 is for IPv6 alone. The standard library binds before either could be set.
+pub(super) fn bind_udp(local: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
+    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.
-    let fd = check(unsafe {
-        libc::socket(libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_UDP)
-    })?;
+    let fd =
+        check(unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_UDP) })?;
     // SAFETY: socket() gave this descriptor just now; nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    set_option(fd.as_fd(), IntOption::V6ONLY, 1)?;
-    let address = RawAddr::new(SocketAddr::V6(local));
+    if local.is_ipv6() {
+        set_option(fd.as_fd(), IntOption::V6ONLY, 1)?;
+    }
+    if shared {
+        set_option(fd.as_fd(), IntOption::REUSE_PORT, 1)?;
+    }
+    let address = RawAddr::new(local);
     // SAFETY: `fd` is open; the kernel reads address.len() octets at the pointer, all of them inside
     // the live, initialised union.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), address.len()) })?;

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -99,6 +100,44 @@ impl Tap {
     /// Needs `CAP_NET_ADMIN` over the namespace
     /// and read and write permission on `/dev/net/tun`.
     pub fn create(name: &str) -> Result<Tap, Error> {
+        let tap = Tap::open(name, 0)?;
+        // Not being able to costs packets under load, and nothing else.
+        let _ = tap.lengthen_queue();
+        Ok(tap)
+    }
+
+    /// Creates a device with several queues (`IFF_MULTI_QUEUE`), or attaches to a persistent one that
+    /// was made so: one value for each queue. The kernel spreads flows over them, each always to the
+    /// queue that was last written to for it. They are one device: [`Tap::set_up`] and
+    /// [`Tap::set_mtu`] of one are for all, but each knows only the MTU that it has read or set.
+    pub fn create_queues(name: &str, queues: usize) -> Result<Vec<Tap>, Error> {
+        let first = Tap::open(name, sys::IFF_MULTI_QUEUE)?;
+        let _ = first.lengthen_queue();
+        let mut taps = Vec::with_capacity(queues);
+        taps.push(first);
+        while taps.len() < queues {
+            // The kernel may have chosen the name.
+            let name = taps.first().map_or(name, |tap| tap.name());
+            let next = Tap::open(name, sys::IFF_MULTI_QUEUE)?;
+            taps.push(next);
+        }
+        Ok(taps)
+    }
+
+    /// Another handle on the same queue. What one of them reads the other does not see.
+    pub(super) fn try_clone(&self) -> Result<Tap, Error> {
+        let file = self.file.try_clone().map_err(|e| Error::new("duplicate", self.name.as_str(), e))?;
+        let (name, counters) = (self.name.clone(), TapCounters::default());
+        Ok(Tap { file, name, counters, ..*self })
+    }
+
+    fn lengthen_queue(&self) -> Result<(), Error> {
+        let mut links = Links::open()?;
+        let link = links.get(&self.name)?;
+        links.set_queue_len(link.index, QUEUE_LEN)
+    }
+
+    fn open(name: &str, extra: core::ffi::c_short) -> Result<Tap, Error> {
         const OPERATION: &str = "create TAP device";
         let raw_name = device_name(name).map_err(|why| Error::refused(OPERATION, name, why))?;
         let file = OpenOptions::new()
@@ -110,18 +149,12 @@ impl Tap {
                 let hint = open_hint(e.raw_os_error());
                 Error::new("open", CLONE_DEVICE, e).hint(hint)
             })?;
-        let flags = sys::IFF_TAP | sys::IFF_NO_PI | sys::IFF_VNET_HDR;
+        let flags = sys::IFF_TAP | sys::IFF_NO_PI | sys::IFF_VNET_HDR | extra;
         let given = sys::tun_attach(file.as_fd(), &raw_name, flags).map_err(|e| {
             let hint = attach_hint(e.raw_os_error());
             Error::new(OPERATION, name, e).hint(hint)
         })?;
-        let tap = Tap::prepare(file, text(&given), true, None)?;
-        // Not being able to costs packets under load, and nothing else.
-        let _ = Links::open().and_then(|mut links| {
-            let link = links.get(&tap.name)?;
-            links.set_queue_len(link.index, QUEUE_LEN)
-        });
-        Ok(tap)
+        Tap::prepare(file, text(&given), true, None)
     }
 
     /// Takes over a descriptor that is attached to a TAP device with `IFF_NO_PI`, with or without
@@ -456,7 +489,7 @@ fn attach_hint(number: Option<i32>) -> Option<&'static str> {
     match number? {
         errno::EPERM | errno::EACCES => Some("CAP_NET_ADMIN is needed over this network namespace"),
         errno::EBUSY => Some("another program holds it"),
-        errno::EINVAL => Some("a device of this name exists and is not a single-queue TAP"),
+        errno::EINVAL => Some("a device of this name exists and is no TAP, or has another kind of queues"),
         errno::EEXIST => Some("a device of this name exists"),
         _ => None,
     }

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::net::UdpSocket;
@@ -96,13 +97,39 @@ impl Underlay {
     pub fn bind(local: SocketAddr, config: &UnderlayConfig) -> Result<Underlay, Error> {
         let socket = match local {
             SocketAddr::V4(_) => UdpSocket::bind(local),
-            SocketAddr::V6(v6) => sys::bind_udp6(v6),
+            SocketAddr::V6(_) => sys::bind_udp(local, false),
         };
         let socket = socket.map_err(|e| {
             let hint = bind_hint(e.raw_os_error());
             Error::new("bind UDP", local.to_string(), e).hint(hint)
         })?;
         Underlay::from_socket(socket, config)
+    }
+
+    /// Binds `sockets` sockets to the same address, over which the kernel spreads what comes in by the
+    /// addresses and ports of both ends (`SO_REUSEPORT`). Port 0 lets the kernel choose one for all.
+    pub fn bind_group(
+        local: SocketAddr,
+        config: &UnderlayConfig,
+        sockets: usize,
+    ) -> Result<Vec<Underlay>, Error> {
+        let mut group: Vec<Underlay> = Vec::with_capacity(sockets);
+        for _ in 0..sockets {
+            let local = group.first().map_or(local, Underlay::local_addr);
+            let socket = sys::bind_udp(local, true).map_err(|e| {
+                let hint = bind_hint(e.raw_os_error());
+                Error::new("bind UDP", local.to_string(), e).hint(hint)
+            })?;
+            group.push(Underlay::from_socket(socket, config)?);
+        }
+        Ok(group)
+    }
+
+    /// Another handle on the same socket. What one of them reads the other does not see.
+    pub(super) fn try_clone(&self) -> Result<Underlay, Error> {
+        let socket = self.socket.try_clone();
+        let socket = socket.map_err(|e| Error::new("duplicate", self.local.to_string(), e))?;
+        Ok(Underlay { socket, counters: UnderlayCounters::default(), ..*self })
     }
 
     /// Takes over a socket that is bound already; its options are set as for [`Underlay::bind`].

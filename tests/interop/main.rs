@@ -20,6 +20,8 @@ mod rights;
 mod routed;
 #[cfg(target_os = "linux")]
 mod vtep;
+#[cfg(target_os = "linux")]
+mod workers;
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
@@ -45,6 +47,8 @@ fn main() {
         Case::new("strangers_are_learned_where_allowed", ALL, bridged::strangers_learned),
         Case::new("both_sides_are_served_in_turn", ALL, bridged::fairness),
         Case::new("a_removed_tap_ends_the_loop", ALL, bridged::removed_tap),
+        Case::new("several_threads_share_a_node", ALL, workers::shared),
+        Case::new("a_removed_tap_ends_all_threads", ALL, workers::removed_tap),
         Case::new("routed_between_overlane_nodes_and_flannel", ALL, routed::two_nodes_and_flannel),
         Case::new("routed_packets_too_big_are_answered", ALL, routed::too_big),
         Case::new("the_kernel_cuts_superframes_as_we_do", ALL, offload::cuts),

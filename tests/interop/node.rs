@@ -2,14 +2,14 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
-use overlane::engine::{Capacity, Command, Engine, EngineConfig};
+use overlane::engine::{Capacity, Command, Engine, EngineConfig, Heap};
 use overlane::error::DropReason;
-use overlane::linux::{Driver, DriverConfig, Error, Links, Offload, Tap, Underlay, UnderlayConfig};
+use overlane::linux::{Driver, DriverConfig, Error, Links, Offload, Tap, Underlay, UnderlayConfig, Workers};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::VniConfig;
@@ -72,14 +72,8 @@ pub fn pod(name: &str, addrs: &[(IpAddr, u8)], mtu: u16) -> (NetNs, Tap) {
     (ns, tap)
 }
 
-/// A driver with a socket at each local address.
-pub fn driver(
-    host: &NetNs,
-    locals: &[IpAddr],
-    port: u16,
-    policy: VxlanPolicy,
-    socket: UnderlayConfig,
-) -> Driver {
+/// An engine of a node with these underlay addresses.
+pub fn engine(locals: &[IpAddr], port: u16, policy: VxlanPolicy) -> Engine<Heap> {
     let mut config = EngineConfig::new(locals[0], Seed::fixed(7));
     for local in locals {
         match local {
@@ -88,10 +82,20 @@ pub fn driver(
         }
     }
     (config.port, config.vxlan) = (port, policy);
-    let engine = Engine::with_capacity(config, &Capacity::default()).unwrap();
+    Engine::with_capacity(config, &Capacity::default()).unwrap()
+}
+
+/// A driver with a socket at each local address.
+pub fn driver(
+    host: &NetNs,
+    locals: &[IpAddr],
+    port: u16,
+    policy: VxlanPolicy,
+    socket: UnderlayConfig,
+) -> Driver {
     // The kernel does not cut what has no outer checksum.
     let offload = if socket.zero_checksum { Offload::Batch } else { Offload::Gso };
-    let mut driver = Driver::with_config(engine, &DriverConfig { offload }).unwrap();
+    let mut driver = Driver::with_config(engine(locals, port, policy), &DriverConfig { offload }).unwrap();
     for local in locals {
         let bound = host.run(|| Underlay::bind((*local, port).into(), &socket).unwrap());
         driver.add_socket(bound).unwrap();
@@ -122,14 +126,31 @@ pub fn add_remote(driver: &mut Driver, vni: Vni, addr: IpAddr, port: u16) -> Vte
     vtep
 }
 
-/// A driver that runs on a thread of its host.
-pub struct Running {
-    stop: UnixStream,
-    thread: JoinHandle<(Driver, Result<(), Error>)>,
+/// What runs until it is told to stop.
+pub trait Run: Send + 'static {
+    fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error>;
 }
 
-impl Running {
-    pub fn start(host: &NetNs, mut driver: Driver) -> Running {
+impl Run for Driver {
+    fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error> {
+        Driver::run(self, stop)
+    }
+}
+
+impl Run for Workers {
+    fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error> {
+        Workers::run(self, stop)
+    }
+}
+
+/// A driver that runs on a thread of its host, or its workers.
+pub struct Running<D = Driver> {
+    stop: UnixStream,
+    thread: JoinHandle<(D, Result<(), Error>)>,
+}
+
+impl<D: Run> Running<D> {
+    pub fn start(host: &NetNs, mut driver: D) -> Running<D> {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = host.spawn(move || {
             let end = driver.run(stopped.as_fd());
@@ -141,7 +162,7 @@ impl Running {
         Running { stop, thread }
     }
 
-    pub fn stop(mut self) -> Driver {
+    pub fn stop(mut self) -> D {
         self.stop.write_all(b"x").unwrap();
         let (driver, end) = self.thread.join().unwrap();
         end.unwrap();

@@ -61,6 +61,8 @@ pub(super) struct TapSlot {
     pub(super) port: PortId,
     pub(super) tap: Tap,
     pub(super) quota: Quota,
+    /// Frames are read from it; another worker's queue of a device may only be written to.
+    pub(super) reads: bool,
     /// The device takes joined frames, as far as we know.
     pub(super) merges: bool,
     counted: TapCounters,
@@ -90,6 +92,8 @@ impl TapSlot {
 /// An underlay socket, and what of its counters the engine knows.
 pub(super) struct SocketSlot {
     pub(super) socket: Underlay,
+    /// Something may come in by it; others are only sent from.
+    pub(super) receives: bool,
     counted: UnderlayCounters,
 }
 
@@ -133,7 +137,7 @@ impl Io {
         }
     }
 
-    pub(super) fn add_tap(&mut self, port: PortId, tap: Tap, quota: usize) -> Result<(), Error> {
+    pub(super) fn add_tap(&mut self, port: PortId, tap: Tap, reads: bool, quota: usize) -> Result<(), Error> {
         let place = self.taps.len();
         match self.by_port.get_mut(usize::from(port.0)) {
             Some(free @ None) => *free = Some(place as u32),
@@ -141,7 +145,7 @@ impl Io {
         }
         let counted = tap.counters();
         let merges = tap.has_virtio_header();
-        self.taps.push(TapSlot { port, tap, quota: Quota::new(quota), merges, counted });
+        self.taps.push(TapSlot { port, tap, quota: Quota::new(quota), reads, merges, counted });
         Ok(())
     }
 
@@ -173,12 +177,12 @@ impl Io {
         self.place(port).and_then(|at| self.taps.get_mut(at))
     }
 
-    pub(super) fn add_socket(&mut self, socket: Underlay) {
+    pub(super) fn add_socket(&mut self, socket: Underlay, receives: bool) {
         let place = self.sockets.len();
         let family = if socket.local_addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         family.push(place);
         let counted = socket.counters();
-        self.sockets.push(SocketSlot { socket, counted });
+        self.sockets.push(SocketSlot { socket, receives, counted });
     }
 
     /// The place of the socket for a flow to this address.

@@ -1,7 +1,7 @@
-//! Who decides: the engine of a driver.
+//! Who decides: the engine of a driver, or the tables that workers share.
 
 use crate::addr::{PortId, Vni, VtepId};
-use crate::engine::{Engine, Frame, Heap, Tables};
+use crate::engine::{Context, Engine, Frame, Heap, Tables};
 use crate::error::{DropReason, PortError};
 use crate::time::Instant;
 
@@ -46,5 +46,35 @@ impl Mind for Engine<Heap> {
         port: Option<PortId>,
     ) {
         Engine::count_drop(self, reason, vni, vtep, port);
+    }
+}
+
+/// Shared tables, and the counters and notes of one worker.
+pub(super) struct Reader<'a> {
+    pub(super) tables: &'a Tables<Heap>,
+    pub(super) context: &'a mut Context<Heap>,
+}
+
+impl Mind for Reader<'_> {
+    fn tables(&self) -> &Tables<Heap> {
+        self.tables
+    }
+
+    fn encap(&mut self, now: Instant, port: PortId, frames: &mut [Frame<'_>]) -> Result<(), PortError> {
+        self.tables.encap(now, self.context, port, frames)
+    }
+
+    fn decap(&mut self, now: Instant, frames: &mut [Frame<'_>]) {
+        self.tables.decap(now, self.context, frames);
+    }
+
+    fn count_drop(
+        &mut self,
+        reason: DropReason,
+        vni: Option<Vni>,
+        vtep: Option<VtepId>,
+        port: Option<PortId>,
+    ) {
+        self.tables.count_drop(self.context, reason, vni, vtep, port);
     }
 }

@@ -12,6 +12,7 @@ mod slow;
 mod tests;
 mod tx;
 mod watch;
+mod workers;
 
 use alloc::string::ToString;
 use core::fmt;
@@ -33,6 +34,7 @@ use tx::{TAP_QUOTA, Tx};
 use watch::Watch;
 
 pub use self::config::DriverConfig;
+pub use self::workers::Workers;
 
 /// Places of the FDB that one turn looks at when addresses age.
 const AGEING_BUDGET: usize = 1024;
@@ -170,6 +172,29 @@ pub struct DriverCounters {
     pub icmp_errors: u64,
 }
 
+impl DriverCounters {
+    fn plus(&self, other: &DriverCounters) -> DriverCounters {
+        let (a, b) = (self, other);
+        DriverCounters {
+            tap_tx: a.tap_tx.wrapping_add(b.tap_tx),
+            udp_tx: a.udp_tx.wrapping_add(b.udp_tx),
+            superframes: a.superframes.wrapping_add(b.superframes),
+            segmented_sends: a.segmented_sends.wrapping_add(b.segmented_sends),
+            segmenting_refused: a.segmenting_refused.wrapping_add(b.segmenting_refused),
+            joined: a.joined.wrapping_add(b.joined),
+            joining_refused: a.joining_refused.wrapping_add(b.joining_refused),
+            answered: a.answered.wrapping_add(b.answered),
+            answers_limited: a.answers_limited.wrapping_add(b.answers_limited),
+            queue_full: a.queue_full.wrapping_add(b.queue_full),
+            too_big: a.too_big.wrapping_add(b.too_big),
+            unreachable: a.unreachable.wrapping_add(b.unreachable),
+            down: a.down.wrapping_add(b.down),
+            malformed: a.malformed.wrapping_add(b.malformed),
+            icmp_errors: a.icmp_errors.wrapping_add(b.icmp_errors),
+        }
+    }
+}
+
 impl AddAssign for Turn {
     fn add_assign(&mut self, other: Turn) {
         self.frames = self.frames.wrapping_add(other.frames);
@@ -193,11 +218,7 @@ impl Driver {
     /// # Errors
     /// As there.
     pub fn with_config(engine: Engine<Heap>, config: &DriverConfig) -> Result<Driver, Error> {
-        if engine.tables().config().shape != Shape::Udp {
-            return Err(Error::refused("drive", "the engine", "its outer shape is not UDP"));
-        }
-        let tables = engine.tables();
-        let plane = Plane::new(config, tables.ports().capacity(), tables.vteps().capacity());
+        let plane = Plane::new(config, &engine)?;
         Ok(Driver { engine, plane, start: std::time::Instant::now() })
     }
 
@@ -247,10 +268,8 @@ impl Driver {
     /// # Errors
     /// The engine has no such port, or the port has a device, or there are too many descriptors.
     pub fn add_tap(&mut self, port: PortId, tap: Tap) -> Result<(), Error> {
-        if self.engine.tables().ports().get(port).is_none() {
-            return Err(Error::refused("attach", tap.name(), "the engine has no such port"));
-        }
-        self.plane.add_tap(port, tap)
+        check_port(&self.engine, port, &tap)?;
+        self.plane.add_tap(port, tap, true)
     }
 
     /// Takes a device off its port, its offloads turned off, so that it can go on elsewhere; dropping
@@ -281,13 +300,8 @@ impl Driver {
     /// The engine has no local address of the socket's family; or the socket sends zero UDP checksums
     /// and the kernel is to cut datagrams ([`Offload::Gso`]), which exclude each other.
     pub fn add_socket(&mut self, socket: Underlay) -> Result<(), Error> {
-        let (local, config) = (socket.local_addr(), self.engine.tables().config());
-        let served = if local.is_ipv4() { config.local_v4.is_some() } else { config.local_v6.is_some() };
-        if !served {
-            let why = "the engine has no local address of this family";
-            return Err(Error::refused("use as an underlay", local.to_string(), why));
-        }
-        self.plane.add_socket(socket)
+        check_family(&self.engine, &socket)?;
+        self.plane.add_socket(socket, true)
     }
 
     /// The underlay sockets.
@@ -300,17 +314,12 @@ impl Driver {
     /// come from the engine's underlay address of the family, else from 192.0.0.8 (RFC 7600, section
     /// 4.8); ICMPv6 errors are then not sent.
     pub fn set_gateway(&mut self, addr: IpAddr) {
-        match addr {
-            IpAddr::V4(a) => self.plane.io.slow.gateway_v4 = Some(a),
-            IpAddr::V6(a) => self.plane.io.slow.gateway_v6 = Some(a),
-        }
+        self.plane.set_gateway(addr);
     }
 
     /// What was handed over and what was not taken.
     pub fn counters(&self) -> DriverCounters {
-        let icmp_errors =
-            self.plane.io.sockets.iter().fold(0u64, |n, s| n.wrapping_add(s.socket.counters().icmp_errors));
-        DriverCounters { icmp_errors, ..self.plane.io.counters }
+        self.plane.counters()
     }
 
     /// Waits until something is ready or due, at most `max_wait`, and serves it.
@@ -329,7 +338,10 @@ impl Driver {
     /// # Errors
     /// As [`Driver::turn`].
     pub fn turn_or(&mut self, wake: BorrowedFd<'_>, max_wait: Duration) -> Result<Turn, Error> {
-        self.with_wake(wake, |driver| driver.serve(max_wait))
+        self.plane.watch.set_wake(Some(wake));
+        let result = self.serve(max_wait);
+        self.plane.watch.set_wake(None);
+        result
     }
 
     /// Turns until `wake` is readable, which [`Turn::woken`] then says, or `time` has passed; the sum
@@ -338,16 +350,7 @@ impl Driver {
     /// # Errors
     /// As [`Driver::turn_or`].
     pub fn run_for(&mut self, wake: BorrowedFd<'_>, time: Duration) -> Result<Turn, Error> {
-        self.with_wake(wake, |driver| {
-            let end = driver.now() + time;
-            let mut sum = Turn::default();
-            loop {
-                sum += driver.serve(end.saturating_since(driver.now()))?;
-                if sum.woken || driver.now() >= end {
-                    return Ok(sum);
-                }
-            }
-        })
+        self.plane.run(&mut self.engine, self.start, wake, Some(time))
     }
 
     /// Turns until `stop` is readable: the end of a pipe or socket pair that somebody writes to or
@@ -356,60 +359,35 @@ impl Driver {
     /// # Errors
     /// As [`Driver::turn_or`].
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error> {
-        self.with_wake(stop, |driver| {
-            while !driver.serve(Duration::MAX)?.woken {}
-            Ok(())
-        })
-    }
-
-    fn with_wake<T>(
-        &mut self,
-        wake: BorrowedFd<'_>,
-        run: impl FnOnce(&mut Driver) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.plane.watch.set_wake(Some(wake));
-        let result = run(self);
-        self.plane.watch.set_wake(None);
-        result
+        self.plane.run(&mut self.engine, self.start, stop, None).map(|_| ())
     }
 
     fn serve(&mut self, max_wait: Duration) -> Result<Turn, Error> {
-        let wait = match self.engine.next_timeout() {
-            Some(due) => due.saturating_since(self.now()).min(max_wait),
-            None => max_wait,
-        };
-        let ready = self.plane.wait(wait)?;
-        let clock = Clock::read(self.start);
-        let mut turn = Turn::default();
-        if ready > 0 {
-            turn = self.plane.serve(&mut self.engine, clock);
-        }
-        turn.aged = self.engine.handle_timeout(clock.now, AGEING_BUDGET);
-        match self.plane.io.failure.take() {
-            Some(error) => Err(error),
-            None => Ok(turn),
-        }
+        self.plane.turn(&mut self.engine, self.start, max_wait)
     }
 }
 
 impl Plane {
-    fn new(config: &DriverConfig, ports: usize, vteps: usize) -> Plane {
-        let level = config.offload;
-        Plane {
+    fn new(config: &DriverConfig, engine: &Engine<Heap>) -> Result<Plane, Error> {
+        let (tables, level) = (engine.tables(), config.offload);
+        if tables.config().shape != Shape::Udp {
+            return Err(Error::refused("drive", "the engine", "its outer shape is not UDP"));
+        }
+        Ok(Plane {
             config: *config,
-            io: Io::new(ports),
-            tx: Tx::new(level, vteps),
+            io: Io::new(tables.ports().capacity()),
+            tx: Tx::new(level, tables.vteps().capacity()),
             rx: Rx::new(level),
             watch: Watch::default(),
-        }
+        })
     }
 
-    fn add_tap(&mut self, port: PortId, mut tap: Tap) -> Result<(), Error> {
+    fn add_tap(&mut self, port: PortId, mut tap: Tap, reads: bool) -> Result<(), Error> {
         if self.io.has_tap(port) {
             return Err(Error::refused("attach", tap.name(), "the port has a device"));
         }
         tap.set_offloads(self.config.offload >= Offload::Gso);
-        self.io.add_tap(port, tap, TAP_QUOTA)?;
+        self.io.add_tap(port, tap, reads, TAP_QUOTA)?;
         self.renew()
     }
 
@@ -422,10 +400,23 @@ impl Plane {
         Some(tap)
     }
 
-    fn add_socket(&mut self, mut socket: Underlay) -> Result<(), Error> {
+    fn add_socket(&mut self, mut socket: Underlay, receives: bool) -> Result<(), Error> {
         socket.set_offload(self.config.offload >= Offload::Gso)?;
-        self.io.add_socket(socket);
+        self.io.add_socket(socket, receives);
         self.renew()
+    }
+
+    fn set_gateway(&mut self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(a) => self.io.slow.gateway_v4 = Some(a),
+            IpAddr::V6(a) => self.io.slow.gateway_v6 = Some(a),
+        }
+    }
+
+    fn counters(&self) -> DriverCounters {
+        let icmp_errors =
+            self.io.sockets.iter().fold(0u64, |n, s| n.wrapping_add(s.socket.counters().icmp_errors));
+        DriverCounters { icmp_errors, ..self.io.counters }
     }
 
     fn renew(&mut self) -> Result<(), Error> {
@@ -434,6 +425,56 @@ impl Plane {
 
     fn wait(&mut self, time: Duration) -> Result<usize, Error> {
         self.watch.wait(Some(time)).map_err(|e| Error::new("wait for", "devices and sockets", e))
+    }
+
+    /// One turn of a thread that has the engine for itself.
+    fn turn(
+        &mut self,
+        engine: &mut Engine<Heap>,
+        start: std::time::Instant,
+        max_wait: Duration,
+    ) -> Result<Turn, Error> {
+        let wait = match engine.next_timeout() {
+            Some(due) => due.saturating_since(Clock::read(start).now).min(max_wait),
+            None => max_wait,
+        };
+        let ready = self.wait(wait)?;
+        let clock = Clock::read(start);
+        let mut turn = Turn::default();
+        if ready > 0 {
+            turn = self.serve(engine, clock);
+        }
+        turn.aged = engine.handle_timeout(clock.now, AGEING_BUDGET);
+        match self.io.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(turn),
+        }
+    }
+
+    /// As [`Driver::run_for`]; without an end to the time, as [`Driver::run`].
+    fn run(
+        &mut self,
+        engine: &mut Engine<Heap>,
+        start: std::time::Instant,
+        wake: BorrowedFd<'_>,
+        time: Option<Duration>,
+    ) -> Result<Turn, Error> {
+        let now = || Clock::read(start).now;
+        let end = time.map(|time| now() + time);
+        self.watch.set_wake(Some(wake));
+        let mut sum = Turn::default();
+        let result = loop {
+            let wait = end.map_or(Duration::MAX, |end| end.saturating_since(now()));
+            match self.turn(engine, start, wait) {
+                Ok(turn) => sum += turn,
+                Err(error) => break Err(error),
+            }
+            if sum.woken || end.is_some_and(|end| now() >= end) {
+                break Ok(sum);
+            }
+        };
+        self.watch.set_wake(None);
+        result
     }
 
     /// Serves the descriptors that the last wait told of.
@@ -445,12 +486,31 @@ impl Plane {
             next = after;
         }
         self.tx.flush(mind, &mut self.io);
-        for place in (0..self.io.sockets.len()).filter(|place| self.watch.socket(*place)) {
+        next = 0;
+        while let Some((place, after)) = self.watch.next_socket(next) {
+            next = after;
             turn.datagrams += self.rx.serve(mind, &mut self.io, clock.now, place);
         }
         turn.woken = self.watch.woken();
         turn
     }
+}
+
+fn check_port(engine: &Engine<Heap>, port: PortId, tap: &Tap) -> Result<(), Error> {
+    if engine.tables().ports().get(port).is_none() {
+        return Err(Error::refused("attach", tap.name(), "the engine has no such port"));
+    }
+    Ok(())
+}
+
+fn check_family(engine: &Engine<Heap>, socket: &Underlay) -> Result<(), Error> {
+    let (local, config) = (socket.local_addr(), engine.tables().config());
+    let served = if local.is_ipv4() { config.local_v4.is_some() } else { config.local_v6.is_some() };
+    if !served {
+        let why = "the engine has no local address of this family";
+        return Err(Error::refused("use as an underlay", local.to_string(), why));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Driver {

@@ -1,5 +1,6 @@
 //! Which devices and sockets are ready.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,8 +25,10 @@ const EVENTS: usize = 64;
 pub(super) struct Watch {
     /// Sockets, then devices or the set of them, then perhaps the descriptor to be woken by.
     fds: PollFds,
-    sockets: usize,
-    taps: usize,
+    /// The places of the sockets.
+    sockets: Vec<usize>,
+    /// The places of the devices, unless they are in a set.
+    taps: Vec<usize>,
     set: Option<Epoll>,
     wake: bool,
 }
@@ -36,18 +39,22 @@ impl Watch {
         self.wake = false;
         self.fds.clear();
         self.set = None;
-        (self.sockets, self.taps) = (io.sockets.len(), io.taps.len());
-        for slot in &io.sockets {
+        self.taps.clear();
+        self.sockets.clear();
+        for (place, slot) in io.sockets.iter().enumerate().filter(|(_, slot)| slot.receives) {
             self.fds.push(slot.socket.as_fd(), false);
+            self.sockets.push(place);
         }
-        if self.taps <= DIRECT {
-            for slot in &io.taps {
+        let taps = io.taps.iter().enumerate().filter(|(_, slot)| slot.reads);
+        if taps.clone().count() <= DIRECT {
+            for (place, slot) in taps {
                 self.fds.push(slot.tap.as_fd(), false);
+                self.taps.push(place);
             }
             return Ok(());
         }
         let mut set = Epoll::new(EVENTS)?;
-        for (place, slot) in io.taps.iter().enumerate() {
+        for (place, slot) in taps {
             set.add(slot.tap.as_fd(), place as u64)?;
         }
         self.fds.push(set.as_fd(), false);
@@ -71,7 +78,7 @@ impl Watch {
         let ready = self.fds.wait(time)?;
         if let Some(set) = &mut self.set {
             set.forget();
-            if ready > 0 && self.fds.readable(self.sockets) {
+            if ready > 0 && self.fds.readable(self.sockets.len()) {
                 set.wait(Some(Duration::ZERO))?;
             }
         }
@@ -84,14 +91,17 @@ impl Watch {
         match &self.set {
             Some(set) => set.token(index).map(|place| (place as usize, index + 1)),
             None => {
-                let place = (index..self.taps).find(|i| self.fds.readable(self.sockets + i))?;
-                Some((place, place + 1))
+                let sockets = self.sockets.len();
+                let at = (index..self.taps.len()).find(|i| self.fds.readable(sockets + i))?;
+                self.taps.get(at).map(|place| (*place, at + 1))
             }
         }
     }
 
-    pub(super) fn socket(&self, place: usize) -> bool {
-        self.fds.readable(place)
+    /// As [`next_tap`](Watch::next_tap), of sockets.
+    pub(super) fn next_socket(&self, index: usize) -> Option<(usize, usize)> {
+        let at = (index..self.sockets.len()).find(|i| self.fds.readable(*i))?;
+        self.sockets.get(at).map(|place| (*place, at + 1))
     }
 
     pub(super) fn woken(&self) -> bool {
