@@ -13,6 +13,8 @@ mod tests;
 mod tx;
 mod watch;
 mod workers;
+#[cfg(test)]
+mod workers_tests;
 
 use alloc::string::ToString;
 use core::fmt;

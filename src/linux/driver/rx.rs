@@ -404,3 +404,59 @@ fn uso_header(frame: &[u8], size: u16) -> Option<VirtioNetHeader> {
     let hdr_len = planned.csum_start.checked_add(8)?;
     Some(VirtioNetHeader { gso_type: VirtioNetHeader::GSO_UDP_L4, gso_size: size, hdr_len, ..planned })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// VXLAN, Ethernet with `tags`, and an IP header that states `packet_len` octets.
+    fn datagram(tags: &[u8], ethertype: [u8; 2], packet_len: u16) -> Vec<u8> {
+        let mut bytes = vec![0; vxlan::HEADER_LEN + 12];
+        bytes.extend(tags);
+        bytes.extend(ethertype);
+        let at = bytes.len();
+        bytes.resize(at + usize::from(packet_len).max(60), 0);
+        if ethertype == [8, 0] {
+            bytes[at] = 0x45;
+            bytes[at + 2..at + 4].copy_from_slice(&packet_len.to_be_bytes());
+            bytes[at + 9] = protocol::UDP;
+        } else {
+            bytes[at] = 0x60;
+            bytes[at + 4..at + 6].copy_from_slice(&(packet_len - 40).to_be_bytes());
+            bytes[at + 6] = protocol::UDP;
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_inner_superframe_is_told_from_merged_datagrams() {
+        let (v4, v6, tag) = ([8, 0], [0x86, 0xdd], [0x81, 0, 0, 5]);
+        for (tags, ethertype) in [(&[][..], v4), (&[][..], v6), (&tag[..], v4), (&tag[..], v6)] {
+            let whole = datagram(tags, ethertype, 3000);
+            assert!(is_one_superframe(&whole, 1400), "one packet that is longer than a segment");
+            let mut merged = datagram(tags, ethertype, 100);
+            let segment = merged.len();
+            merged.extend(datagram(tags, ethertype, 100));
+            assert!(!is_one_superframe(&merged, segment), "the first packet is a segment");
+            assert!(!is_one_superframe(&merged, segment + 6), "padded");
+        }
+        assert!(!is_one_superframe(&[0; 30], 10));
+        assert!(!is_one_superframe(&[], 1));
+    }
+
+    #[test]
+    fn an_inner_superframe_without_tags_says_its_size() {
+        // 14 + 20 + 8 octets and a payload of 8, the checksum field the pseudo-header sum.
+        let mut frame = vec![0; 50];
+        frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
+        frame[16..18].copy_from_slice(&[0, 36]);
+        frame[23] = protocol::UDP;
+        frame[38..40].copy_from_slice(&[0, 16]);
+        frame[40..42].copy_from_slice(&[0, 33]);
+        let header = uso_header(&frame, 4).unwrap();
+        assert_eq!((header.gso_type, header.gso_size, header.hdr_len), (VirtioNetHeader::GSO_UDP_L4, 4, 42));
+        assert_eq!((header.flags, header.csum_start, header.csum_offset), (1, 34, 6));
+        frame[41] = 34;
+        assert_eq!(uso_header(&frame, 4), None, "a checksum that was finished: nobody left it open");
+    }
+}
