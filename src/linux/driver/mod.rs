@@ -46,9 +46,9 @@ const AGEING_BUDGET: usize = 1024;
 /// Each [`turn`](Driver::turn) waits once, takes a bounded number of packets from every descriptor
 /// that is ready, so that none starves another, and carries the engine's verdicts out.
 /// What the kernel does not take is dropped and counted in the engine, never waited for:
-/// [`TxQueueFull`](DropReason::TxQueueFull), [`MtuExceeded`](DropReason::MtuExceeded) and
-/// [`TxFailed`](DropReason::TxFailed) on the way out,
-/// [`RxTruncated`](DropReason::RxTruncated) on the way in, [`NotHandled`](DropReason::NotHandled)
+/// [`TxQueueFull`](crate::error::DropReason::TxQueueFull), [`MtuExceeded`](crate::error::DropReason::MtuExceeded) and
+/// [`TxFailed`](crate::error::DropReason::TxFailed) on the way out,
+/// [`RxTruncated`](crate::error::DropReason::RxTruncated) on the way in, [`NotHandled`](crate::error::DropReason::NotHandled)
 /// where a frame asks for something that is not here. An [`Error`] is a device or socket that is gone.
 ///
 /// The driver is the host's slow path too. In routed VNIs it answers ARP requests and neighbour
@@ -137,7 +137,7 @@ pub struct Turn {
 
 /// What the driver handed over and what the kernel did not take. All counters wrap.
 ///
-/// Each packet that was not taken is also one [`DropReason`] in the engine's counters, where it
+/// Each packet that was not taken is also one [`DropReason`](crate::error::DropReason) in the engine's counters, where it
 /// shows per VNI, VTEP and port; this tells the causes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DriverCounters {
