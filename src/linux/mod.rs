@@ -1,6 +1,9 @@
 //! The Linux backend: TAP devices for the pods, UDP sockets for the underlay, and the rtnetlink
 //! that they need; and [`Driver`], which joins them to an engine.
 //!
+//! [`Tunnel`] sends superframes whole where the kernel can; [`Probe`] says what it can, and
+//! [`Privileges`] gives up the rights that only setting up takes.
+//!
 //! Everything here is non-blocking and shaped for one thread with a readiness loop: [`Poll`] over any
 //! number of [`Tap`]s and [`Underlay`]s, then read each ready one until it answers `None`. A packet
 //! that the kernel does not take is no error but a [`Refused`], for the caller to count; every other
@@ -23,6 +26,7 @@ mod privilege;
 mod probe;
 mod sys;
 mod tap;
+mod tunnel;
 mod udp;
 
 pub use self::driver::{Driver, DriverConfig, DriverCounters, Turn, Workers};
@@ -34,6 +38,7 @@ pub use self::poll::Poll;
 pub use self::privilege::Privileges;
 pub use self::probe::Probe;
 pub use self::tap::{Tap, TapCounters, TapOffloads};
+pub use self::tunnel::{Tunnel, TunnelCounters};
 pub use self::udp::{Datagram, UdpOffload, Underlay, UnderlayConfig, UnderlayCounters};
 
 /// What became of a packet that was given to the kernel.

@@ -161,6 +161,14 @@ pub(super) fn tun_set_native_endian(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the device has a link (`TUNSETCARRIER`): without one, the kernel sends nothing by it.
+pub(super) fn tun_set_carrier(fd: BorrowedFd<'_>, carrier: bool) -> io::Result<()> {
+    let carrier = c_int::from(carrier);
+    // SAFETY: `fd` is open for the borrow; the request reads one int at the pointer, a live int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETCARRIER, &raw const carrier) })?;
+    Ok(())
+}
+
 /// A descriptor of our own for the open file behind descriptor `number` of this process.
 pub(super) fn duplicate(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer; a number that is no open descriptor gives EBADF.

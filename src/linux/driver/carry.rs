@@ -11,7 +11,9 @@ use super::slow::SlowPath;
 use crate::addr::PortId;
 use crate::error::DropReason;
 use crate::linux::offload::{MAX_HEADER_LEN, Superframe};
-use crate::linux::{Error, Refused, Sent, Tap, TapCounters, Underlay, UnderlayCounters, VirtioNetHeader};
+use crate::linux::{
+    Error, Refused, Sent, Tap, TapCounters, Tunnel, Underlay, UnderlayCounters, VirtioNetHeader,
+};
 use crate::table::vtep::Vtep;
 use crate::wire::ethernet::{self, EthernetHeader};
 
@@ -117,6 +119,8 @@ pub(super) struct Io {
     /// Places in `sockets`, by family.
     v4: Vec<usize>,
     v6: Vec<usize>,
+    /// Sends superframes whole.
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) slow: SlowPath,
     pub(super) counters: DriverCounters,
     /// The first thing in this turn that no longer works.
@@ -131,6 +135,7 @@ impl Io {
             sockets: Vec::new(),
             v4: Vec::new(),
             v6: Vec::new(),
+            tunnel: None,
             slow: SlowPath::default(),
             counters: DriverCounters::default(),
             failure: None,

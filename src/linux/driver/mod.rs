@@ -23,7 +23,7 @@ use core::ops::AddAssign;
 use core::time::Duration;
 use std::os::fd::BorrowedFd;
 
-use super::{Error, Offload, Tap, Underlay};
+use super::{Error, Offload, Tap, Tunnel, Underlay};
 use crate::addr::PortId;
 use crate::engine::{Change, Command, Engine, Heap};
 use crate::error::ControlError;
@@ -68,7 +68,7 @@ const AGEING_BUDGET: usize = 1024;
 /// network cards on the way can spread flows.
 ///
 /// Memory is taken when the driver is made and when devices are added; a turn, after the first,
-/// allocates nothing.
+/// allocates nothing, but for what a [`Tunnel`] asks the kernel every two seconds.
 ///
 /// ```no_run
 /// use overlane::addr::Vni;
@@ -309,6 +309,24 @@ impl Driver {
     /// The underlay sockets.
     pub fn sockets(&self) -> impl Iterator<Item = &Underlay> {
         self.plane.io.sockets.iter().map(|slot| &slot.socket)
+    }
+
+    /// Sends superframes to single VTEPs whole where `tunnel` can; the sockets send the rest.
+    ///
+    /// # Errors
+    /// [`DriverConfig::offload`] is below [`Offload::Tunnel`].
+    pub fn add_tunnel(&mut self, mut tunnel: Tunnel) -> Result<(), Error> {
+        if self.plane.config.offload < Offload::Tunnel {
+            return Err(Error::refused("send by", "a tunnel", "the driver is not to use one"));
+        }
+        tunnel.reserve(self.engine.tables().vteps().capacity());
+        self.plane.io.tunnel = Some(tunnel);
+        Ok(())
+    }
+
+    /// What superframes are sent by whole.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        self.plane.io.tunnel.as_ref()
     }
 
     /// Sets the address of this family by which pods in routed VNIs know their router. ARP and

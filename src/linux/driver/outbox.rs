@@ -126,6 +126,12 @@ impl Outbox {
         self.pieces.len() >= PIECES || self.runs.len() >= RUNS
     }
 
+    /// Whether something waits for this VTEP and socket.
+    pub(super) fn holds(&self, target: &Target) -> bool {
+        let key = (target.vtep, target.socket);
+        self.runs.iter().any(|run| (run.target.vtep, run.target.socket) == key)
+    }
+
     /// Room for `len` octets of headers that stay until the next flush.
     pub(super) fn header_room(&mut self, len: usize) -> Option<(usize, &mut [u8])> {
         let at = self.headers_used;

@@ -15,6 +15,7 @@ use crate::engine::{BATCH, Frame, HEADROOM, Verdict};
 use crate::error::DropReason;
 use crate::linux::Offload;
 use crate::linux::offload::{MAX_HEADER_LEN, Superframe};
+use crate::linux::tunnel::Whole;
 use crate::linux::{BUFFER_LEN, VirtioNetHeader};
 use crate::time::Instant;
 use crate::wire::vxlan::{self, GroupPolicy, VxlanHeader};
@@ -204,7 +205,7 @@ impl Tx {
 
     fn carry<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, port: PortId, d: &Decided) {
         match d.verdict {
-            Verdict::ToUnderlay(vtep) => self.tunnel(mind, io, port, d, vtep),
+            Verdict::ToUnderlay(vtep) => self.tunnel(mind, io, now, port, d, vtep),
             Verdict::ToPort(to) => {
                 let frame = self.packets.get(d.range()).unwrap_or_default();
                 if let Some(reason) = io.write(to, frame, Some(d.header)) {
@@ -230,7 +231,15 @@ impl Tx {
 
     /// A frame with its VXLAN header, to one VTEP.
     #[inline]
-    fn tunnel<M: Mind>(&mut self, mind: &mut M, io: &mut Io, port: PortId, d: &Decided, vtep: VtepId) {
+    fn tunnel<M: Mind>(
+        &mut self,
+        mind: &mut M,
+        io: &mut Io,
+        now: Instant,
+        port: PortId,
+        d: &Decided,
+        vtep: VtepId,
+    ) {
         let Some(target) = Self::target(mind, io, vtep, d.flow) else {
             let reason = io.nowhere();
             mind.count_drop(reason, d.vni, Some(vtep), Some(port));
@@ -238,12 +247,41 @@ impl Tx {
         };
         let inner = d.at.saturating_add(vxlan::HEADER_LEN)..d.range().end;
         if d.cut {
+            if io.tunnel.is_some() && self.whole(mind, io, now, d, &target) {
+                return;
+            }
             let vxlan = self.packets.get(d.range()).and_then(|p| p.first_chunk()).copied();
             self.cut(mind, io, port, d, (vxlan.unwrap_or_default(), inner), &[target]);
             return;
         }
         finish(self.packets.get_mut(inner).unwrap_or_default(), &d.header);
         self.post(mind, io, Piece::new(0..0, d.range(), d.vni, port), &target, d.ecn);
+    }
+
+    /// Tries to send a superframe to one VTEP as it is.
+    fn whole<M: Mind>(
+        &mut self,
+        mind: &mut M,
+        io: &mut Io,
+        now: Instant,
+        d: &Decided,
+        target: &Target,
+    ) -> bool {
+        // What came before it leaves before it.
+        if self.outbox.holds(target) {
+            self.outbox.flush(mind, io, &self.packets, true);
+        }
+        let Some(slot) = io.sockets.get(target.socket) else { return false };
+        let packet = self.packets.get(d.range()).unwrap_or_default();
+        let whole = Whole {
+            vtep: target.vtep,
+            from: slot.socket.local_addr(),
+            to: target.to,
+            packet,
+            header: &d.header,
+            ecn: d.ecn,
+        };
+        io.tunnel.as_mut().is_some_and(|tunnel| tunnel.send(now, &whole))
     }
 
     /// Copies to every other port and every VTEP of the VNI.

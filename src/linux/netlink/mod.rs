@@ -3,6 +3,8 @@
 //! Replies are read attribute by attribute, for the few that are wanted: a kernel that has learnt a
 //! new attribute cannot make a whole reply unreadable.
 
+mod features;
+mod path;
 mod request;
 mod socket;
 mod tc;
@@ -14,9 +16,12 @@ use core::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
+pub(super) use self::features::Features;
+pub(super) use self::path::Neighbour;
 use self::socket::{Reply, Socket, attributes};
 pub(super) use self::tc::{EVERY_PROTOCOL, Key, Redirect};
 use super::error::Error;
@@ -38,7 +43,7 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn open() -> Result<Route, Error> {
-        Ok(Route { socket: Socket::open()? })
+        Ok(Route { socket: Socket::open(NETLINK_ROUTE)? })
     }
 
     pub(super) fn link(&mut self, name: &str) -> Result<Link, Error> {
@@ -50,6 +55,19 @@ impl Route {
             .iter()
             .find_map(parse_link)
             .ok_or_else(|| Error::refused(OPERATION, name, "the kernel's answer describes no interface"))
+    }
+
+    /// The interface of this index, if it is an Ethernet; and whether it can send.
+    pub(super) fn ethernet(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let request = RouteNetlinkMessage::GetLink(message);
+        let replies = self.socket.ask("look up", &by_index(index), request, 0)?;
+        let ethernet = |reply: &&Reply| {
+            let header = LinkHeader::parse(&reply.payload).ok();
+            header.is_some_and(|h| h.link_layer_type == LinkLayerType::Ether)
+        };
+        Ok(replies.iter().find(ethernet).and_then(parse_link))
     }
 
     pub(super) fn links(&mut self) -> Result<Vec<Link>, Error> {

@@ -10,7 +10,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
-use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::SocketAddr;
 
 use super::super::error::Error;
 use super::super::sys::{self, PollFds, errno};
@@ -68,13 +68,13 @@ impl core::fmt::Debug for Socket {
 }
 
 impl Socket {
-    pub(super) fn open() -> Result<Socket, Error> {
+    pub(super) fn open(protocol: isize) -> Result<Socket, Error> {
         let open = || {
-            let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+            let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
             Ok(socket)
         };
-        let socket = open().map_err(|e: io::Error| Error::new("open", "an rtnetlink socket", e))?;
+        let socket = open().map_err(|e: io::Error| Error::new("open", "a netlink socket", e))?;
         Ok(Socket { socket, buffer: alloc::vec![0; BUFFER_LEN], sequence: 0, poll: PollFds::default() })
     }
 
