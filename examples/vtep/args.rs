@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use overlane::addr::{IpPrefix, MacAddr, Vni};
+use overlane::linux::Offload;
 use overlane::wire::vxlan;
 
 use crate::user::User;
@@ -59,6 +60,9 @@ struct Args {
     /// Seconds that a learned MAC address lives unseen
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
     ageing: u32,
+    /// MAC addresses that can be known at a time
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    macs: u32,
     /// Make the VNI routed: PREFIX is behind the remote IP, or with the --local IP behind the device
     #[arg(long, value_name = "PREFIX=IP[@VNI]")]
     route: Vec<Route>,
@@ -76,7 +80,12 @@ struct Args {
     /// several times
     #[arg(long, value_name = "N")]
     socket_fd: Vec<RawFd>,
-    /// Send outer UDP checksums of zero, and take them over IPv6
+    /// The most that is left to the kernel: none (a system call for each packet), batch (many packets
+    /// in each), gso (superframes, cut and merged here), tunnel (superframes leave whole where the kernel
+    /// can) [default: tunnel, or batch with --zero-checksum]
+    #[arg(long, value_name = "LEVEL", value_parser = Offload::from_str)]
+    offload: Option<Offload>,
+    /// Send outer UDP checksums of zero, and take them over IPv6; excludes --offload gso and tunnel
     #[arg(long)]
     zero_checksum: bool,
     /// Become this user when all is set up; the group is the user's own unless told
@@ -232,9 +241,11 @@ pub(crate) struct Plan {
     pub(crate) mtu: Option<u16>,
     pub(crate) learn: Learn,
     pub(crate) ageing: u32,
+    pub(crate) macs: u32,
     pub(crate) gateways: Vec<IpAddr>,
     pub(crate) router_mac: MacAddr,
     pub(crate) socket_fds: Vec<RawFd>,
+    pub(crate) offload: Offload,
     pub(crate) zero_checksum: bool,
     pub(crate) user: Option<User>,
 }
@@ -363,6 +374,14 @@ fn check(args: Args) -> Result<Plan, String> {
     if let Some(mac) = args.router_mac.filter(|m| !m.is_unicast()) {
         return Err(format!("--router-mac {mac}: not the address of one station"));
     }
+    let offload = match (args.offload, args.zero_checksum) {
+        (Some(offload @ (Offload::Gso | Offload::Tunnel)), true) => {
+            return Err(format!(
+                "--offload {offload}: the kernel cuts no datagrams without a checksum; leave --zero-checksum out"
+            ));
+        }
+        (told, zero) => told.unwrap_or(if zero { Offload::Batch } else { Offload::Tunnel }),
+    };
     let own = locals.first().map_or(MacAddr::ZERO, |l| router_mac_of(l.ip()));
     Ok(Plan {
         attachments,
@@ -372,9 +391,11 @@ fn check(args: Args) -> Result<Plan, String> {
         mtu: args.mtu,
         learn: args.learn,
         ageing: args.ageing,
+        macs: args.macs,
         gateways: args.gateway,
         router_mac: args.router_mac.unwrap_or(own),
         socket_fds: args.socket_fd,
+        offload,
         zero_checksum: args.zero_checksum,
         user: args.user,
     })
@@ -445,9 +466,10 @@ mod tests {
         assert_eq!(plan.locals, ["192.0.2.1:4789".parse().unwrap()]);
         let mac = MacAddr([0x0e, 0x6f, 192, 0, 2, 2]);
         assert_eq!(plan.remotes, [("192.0.2.2:4789".parse().unwrap(), mac)]);
-        assert_eq!((plan.mtu, plan.learn, plan.ageing), (None, Learn::Known, 300));
+        assert_eq!((plan.mtu, plan.learn, plan.ageing, plan.macs), (None, Learn::Known, 300, 16_384));
         assert_eq!(plan.router_mac, MacAddr([0x0e, 0x6f, 192, 0, 2, 1]));
         assert_eq!((plan.socket_fds.len(), plan.zero_checksum, plan.user), (0, false, None));
+        assert_eq!(plan.offload, Offload::Tunnel);
     }
 
     #[test]
@@ -456,6 +478,20 @@ mod tests {
             parse(&format!("{BASE} --socket-fd 5 --socket-fd 6 --zero-checksum --user 12:34")).unwrap();
         assert_eq!((plan.socket_fds, plan.zero_checksum), (vec![5, 6], true));
         assert_eq!(plan.user, Some(User { uid: 12, gid: 34 }));
+    }
+
+    #[test]
+    fn how_much_is_left_to_the_kernel() {
+        for offload in Offload::ALL {
+            assert_eq!(parse(&format!("{BASE} --offload {offload}")).unwrap().offload, offload);
+        }
+        for (text, want) in [
+            ("--zero-checksum", Offload::Batch),
+            ("--zero-checksum --offload none", Offload::None),
+            ("--zero-checksum --offload batch", Offload::Batch),
+        ] {
+            assert_eq!(parse(&format!("{BASE} {text}")).unwrap().offload, want, "{text}");
+        }
     }
 
     #[test]
@@ -535,6 +571,7 @@ mod tests {
             ("+--remote 192.0.2.3=ff:ff:ff:ff:ff:ff", "cannot be the address of one station"),
             ("+--vni 43", "2 VNIs for 1 devices"),
             ("+--mtu 100", "256"),
+            ("+--macs 0", "1.."),
             ("+--learn sometimes", "known"),
             ("+--route 10.2.0.0/24", "write PREFIX=IP"),
             ("+--route 10.2.0.1/24=192.0.2.2", "bits set behind the prefix length"),
@@ -549,6 +586,12 @@ mod tests {
                 "+--route 10.2.0.0/24=192.0.2.2 --gateway 10.1.0.1 --gateway 10.1.0.2",
                 "a second one of its address family",
             ),
+            ("+--offload most", "none, batch, gso or tunnel"),
+            (
+                "+--zero-checksum --offload gso",
+                "--offload gso: the kernel cuts no datagrams without a checksum",
+            ),
+            ("+--zero-checksum --offload tunnel", "--offload tunnel: the kernel cuts no datagrams"),
             ("+--user no-such-user", "there is no user \"no-such-user\""),
             ("+--probe", "cannot be used with one or more of the other specified arguments"),
             ("+--gateway 10.1.0.1", "no VNI is routed"),

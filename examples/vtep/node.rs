@@ -1,6 +1,5 @@
 //! Setting up what the arguments ask for.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use overlane::addr::{IpPrefix, Ipv4Prefix, Ipv6Prefix, NextHop, PortId, VtepId};
 use overlane::engine::{Capacity, Command, Engine, EngineConfig};
-use overlane::linux::{Driver, DriverConfig, Links, Offload, Tap, Underlay, UnderlayConfig};
+use overlane::linux::{Driver, DriverConfig, Error, Links, Offload, Tap, Tunnel, Underlay, UnderlayConfig};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::{Accept, Mode, VniConfig};
@@ -27,10 +26,12 @@ fn overhead(underlay: IpAddr) -> u16 {
 /// A running node.
 pub(crate) struct Node {
     pub(crate) driver: Driver,
+    /// Why superframes do not leave whole, though they might.
+    pub(crate) no_tunnel: Option<Error>,
 }
 
 impl Node {
-    pub(crate) fn start(plan: &Plan) -> Result<Node, Box<dyn Error>> {
+    pub(crate) fn start(plan: &Plan) -> Result<Node, Box<dyn std::error::Error>> {
         let mut driver = driver(plan)?;
         let config = UnderlayConfig {
             zero_checksum: plan.zero_checksum,
@@ -80,7 +81,17 @@ impl Node {
             let widest = plan.locals.iter().map(|l| overhead(l.ip())).max().unwrap_or(0);
             plan.mtu.unwrap_or(ETHERNET_MTU).saturating_sub(widest)
         });
-        let mut node = Node { driver };
+        let mut no_tunnel = None;
+        if plan.offload >= Offload::Tunnel {
+            let local = |remote: IpAddr| plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4());
+            let remotes = plan.remotes.iter().map(|(remote, _)| remote.ip());
+            let pairs: Vec<_> = remotes.filter_map(|r| Some((local(r)?.ip(), r))).collect();
+            match Tunnel::open(&pairs, &config) {
+                Ok(tunnel) => driver.add_tunnel(tunnel)?,
+                Err(error) => no_tunnel = Some(error),
+            }
+        }
+        let mut node = Node { driver, no_tunnel };
         for attachment in &plan.attachments {
             let port = node.attach(attachment, mtu)?;
             node.route(plan, attachment, port, &vteps)?;
@@ -92,7 +103,7 @@ impl Node {
     }
 
     /// Makes the device ready and puts it on a port of its VNI.
-    fn attach(&mut self, attachment: &Attachment, mtu: u16) -> Result<PortId, Box<dyn Error>> {
+    fn attach(&mut self, attachment: &Attachment, mtu: u16) -> Result<PortId, Box<dyn std::error::Error>> {
         let tap = match &attachment.device {
             Device::Named(name) => {
                 let mut tap = Tap::create(name)?;
@@ -130,7 +141,7 @@ impl Node {
         attachment: &Attachment,
         port: PortId,
         vteps: &[(IpAddr, VtepId)],
-    ) -> Result<(), Box<dyn Error>> {
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let vni = attachment.vni;
         let asked = plan.segments.iter().find(|s| s.vni == vni).map_or(&[][..], |s| &s.routes);
         if asked.is_empty() {
@@ -179,7 +190,7 @@ impl Node {
     }
 }
 
-fn driver(plan: &Plan) -> Result<Driver, Box<dyn Error>> {
+fn driver(plan: &Plan) -> Result<Driver, Box<dyn std::error::Error>> {
     let mut seed = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let first = plan.locals.first().ok_or("no local address")?;
@@ -198,16 +209,15 @@ fn driver(plan: &Plan) -> Result<Driver, Box<dyn Error>> {
     let capacity = Capacity {
         routes_v4: default.routes_v4.max(routes),
         routes_v6: default.routes_v6.max(routes),
+        macs: plan.macs as usize,
         vnis: default.vnis.max(segments),
         vteps: default.vteps.max(2 * remotes),
         ports: default.ports.max(plan.attachments.len()),
         flood_members: default.flood_members.max(segments * remotes + plan.attachments.len()),
         ..default
     };
-    // Segments need a real outer checksum.
-    let offload = if plan.zero_checksum { Offload::Batch } else { Offload::Gso };
     let engine = Engine::with_capacity(config, &capacity)?;
-    Ok(Driver::with_config(engine, &DriverConfig { offload })?)
+    Ok(Driver::with_config(engine, &DriverConfig { offload: plan.offload })?)
 }
 
 /// The largest outer packet to a remote.

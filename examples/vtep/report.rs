@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use overlane::addr::{Destination, IpPrefix, Ipv4Prefix, Ipv6Prefix};
 use overlane::engine::ScopeCounters;
-use overlane::linux::Driver;
+use overlane::linux::{Driver, Offload};
 use overlane::table::fdb::EntryKind;
 use overlane::table::vni::{Accept, Mode};
 use overlane::table::vtep::Origin;
@@ -29,10 +29,37 @@ impl fmt::Display for Greeting<'_> {
                 _ => writeln!(f)?,
             }
         }
+        if let Some(error) = &self.0.no_tunnel {
+            writeln!(f, "vtep: superframes do not leave whole: {error}")?;
+        }
+        writeln!(f, "vtep: offload {}", Used(driver))?;
         for socket in driver.sockets() {
             writeln!(f, "vtep: on {} to {} VTEPs", socket.local_addr(), tables.vteps().len())?;
         }
         Ok(())
+    }
+}
+
+/// How much is left to the kernel.
+struct Used<'a>(&'a Driver);
+
+impl fmt::Display for Used<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.0;
+        let most = driver.config().offload;
+        match driver.tunnel() {
+            Some(tunnel) => {
+                write!(f, "tunnel")?;
+                for (n, (uplink, device)) in tunnel.uplinks().enumerate() {
+                    write!(f, "{} {device} by {uplink}", if n > 0 { "," } else { ":" })?;
+                }
+                match tunnel.ended() {
+                    Some(error) => write!(f, "; gso since: {error}"),
+                    None => Ok(()),
+                }
+            }
+            None => write!(f, "{}", most.min(Offload::Gso)),
+        }
     }
 }
 
@@ -128,6 +155,15 @@ pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
     }
     for (reason, n) in c.drops.iter() {
         writeln!(out, "dropped {reason}: {n}")?;
+    }
+    writeln!(out, "offload {}", Used(driver))?;
+    if let Some(tunnel) = driver.tunnel() {
+        let t = tunnel.counters();
+        writeln!(
+            out,
+            "whole superframes: {} sent, {} without a known way, {} unfit, {} refused",
+            t.sent, t.no_way, t.unfit, t.refused
+        )?;
     }
     let d = driver.counters();
     writeln!(out, "kernel: {} frames and {} datagrams taken, {} answers", d.tap_tx, d.udp_tx, d.answered)?;

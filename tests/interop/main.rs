@@ -19,6 +19,8 @@ mod rights;
 #[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
+mod tunnel;
+#[cfg(target_os = "linux")]
 mod vtep;
 #[cfg(target_os = "linux")]
 mod workers;
@@ -53,6 +55,18 @@ fn main() {
         Case::new("routed_packets_too_big_are_answered", ALL, routed::too_big),
         Case::new("the_kernel_cuts_superframes_as_we_do", ALL, offload::cuts),
         Case::new("the_kernel_undoes_what_we_merge", ALL, offload::joins),
+        Case::new("tunnel_offload_over_ipv4", ALL, tunnel::between_nodes_over_ipv4),
+        Case::new("tunnel_offload_over_ipv6", ALL, tunnel::between_nodes_over_ipv6),
+        Case::new("tunnel_offload_cut_by_the_kernel_over_ipv4", ALL, tunnel::cut_by_the_kernel_over_ipv4),
+        Case::new("tunnel_offload_cut_by_the_kernel_over_ipv6", ALL, tunnel::cut_by_the_kernel_over_ipv6),
+        Case::new("tunnel_offload_with_other_nodes", ALL, tunnel::other_nodes),
+        Case::new("tunnel_offload_with_a_kernel_peer_over_ipv4", ALL, tunnel::kernel_peer_over_ipv4),
+        Case::new("tunnel_offload_with_a_kernel_peer_and_checksums", ALL, tunnel::kernel_peer_with_checksums),
+        Case::new("tunnel_offload_with_a_kernel_peer_over_ipv6", ALL, tunnel::kernel_peer_over_ipv6),
+        Case::new("tunnel_offload_comes_and_goes", ALL, tunnel::comes_and_goes),
+        Case::new("tunnel_offload_falls_back", ALL, tunnel::falls_back),
+        Case::new("tunnel_offload_over_devices_that_do_not_cut", ALL, tunnel::devices_that_do_not_cut),
+        Case::new("tunnel_offload_says_what_it_lacks", ALL, tunnel::says_what_it_lacks),
         Case::new("vtep_example_bridged", ALL, vtep::bridged),
         Case::new("vtep_example_routed", ALL, vtep::routed),
         Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),

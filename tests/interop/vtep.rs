@@ -34,6 +34,7 @@ pub fn program() -> PathBuf {
 pub struct Process {
     child: Child,
     errors: BufReader<ChildStderr>,
+    greeting: String,
 }
 
 impl Process {
@@ -56,19 +57,24 @@ impl Process {
             command.spawn().unwrap()
         });
         let errors = BufReader::new(child.stderr.take().unwrap());
-        Process { child, errors }
+        Process { child, errors, greeting: String::new() }
     }
 
     /// Reads to the greeting's last line: all is set up.
     pub fn ready(mut self) -> Process {
-        let mut text = String::new();
         loop {
-            let line = text.len();
-            assert!(self.errors.read_line(&mut text).unwrap() > 0, "it ended: {text}");
-            if text[line..].starts_with("vtep: on ") {
+            let line = self.greeting.len();
+            let read = self.errors.read_line(&mut self.greeting).unwrap();
+            assert!(read > 0, "it ended: {}", self.greeting);
+            if self.greeting[line..].starts_with("vtep: on ") {
                 return self;
             }
         }
+    }
+
+    /// What it said up to then.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
     }
 
     pub fn id(&self) -> u32 {
@@ -109,7 +115,7 @@ impl Drop for Process {
     }
 }
 
-fn gone(host: &NetNs, device: &str) {
+pub fn gone(host: &NetNs, device: &str) {
     let start = Instant::now();
     while host.rtnl().unwrap().device(device).is_ok() {
         assert!(start.elapsed() < TIMEOUT, "{device} is still there");

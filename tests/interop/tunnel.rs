@@ -1,0 +1,260 @@
+//! Tunnel segmentation offload: superframes that leave whole, to the kernel's vxlan and to another
+//! node, and what is left when it ends.
+
+use std::time::Duration;
+
+use overlane::linux::{Offload, Probe};
+use overlane_testkit::NetNs;
+use overlane_testkit::ethtool::set_features;
+use overlane_testkit::probe::tcp_transfer;
+use overlane_testkit::rtnl::Vxlan;
+
+use crate::node::*;
+use crate::vtep::{Process, gone};
+
+const BYTES: u64 = 16 << 20;
+
+/// What a device must say that it cuts.
+const TUNNELLED: &[&str] =
+    &["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-tcp-segmentation"];
+
+/// Whether this kernel has it at all; a case that needs it ends else.
+fn offered(case: &str, host: &NetNs) -> bool {
+    let probe = host.run(Probe::run);
+    if probe.best(true) == Offload::Tunnel {
+        return true;
+    }
+    // Not the fault of the machine's namespaces: never a failure.
+    eprintln!("skipped: {case}: this kernel has no tunnel segmentation offload");
+    false
+}
+
+fn start(host: &NetNs, n: usize, v6: bool, more: &str) -> Process {
+    let (local, remote) = match v6 {
+        false => (host4(n), host4(3 - n)),
+        true => (host6(n), host6(3 - n)),
+    };
+    let arguments = format!(
+        "--tap ol0 --vni 42 --local {local} --remote {remote} --address 10.42.0.{n}/24 --address fd42::{n}/64 {more}"
+    );
+    Process::start(host, &arguments).ready()
+}
+
+/// Whole superframes that a node sent and that the kernel refused, by its report.
+fn whole(report: &str) -> (u64, u64) {
+    let line = report.lines().find_map(|l| l.strip_prefix("whole superframes: "));
+    let line = line.unwrap_or_else(|| panic!("no tunnel: {report}"));
+    let number = |what: &str| {
+        let part = line.split(", ").find(|p| p.ends_with(what)).unwrap_or_else(|| panic!("{line}"));
+        part.split(' ').next().unwrap().parse().unwrap()
+    };
+    (number(" sent"), number(" refused"))
+}
+
+fn uplinks(host: &NetNs) -> Vec<String> {
+    let devices = host.rtnl().unwrap().devices().unwrap();
+    devices.into_iter().filter(|name| name.starts_with("oluplink")).collect()
+}
+
+fn transfers(one: &NetNs, two: &NetNs) {
+    for (a, b) in [("10.42.0.1", "10.42.0.2"), ("fd42::1", "fd42::2")] {
+        everything_passes(&[(one, ip(a)), (two, ip(b))], BYTES);
+    }
+}
+
+fn between_nodes(case: &str, v6: bool, cut_by_kernel: bool) {
+    let ([one, two], switch) = hosts();
+    if !offered(case, &one) {
+        return;
+    }
+    if cut_by_kernel {
+        // The switch carries them on by devices that take none.
+        for port in ["p0", "p1"] {
+            set_features(&switch, port, TUNNELLED, false).unwrap();
+        }
+    }
+    let (a, b) = (start(&one, 1, v6, ""), start(&two, 2, v6, "--offload tunnel"));
+    assert!(a.greeting().contains("vtep: offload tunnel: u0 by oluplink0\n"), "{}", a.greeting());
+    transfers(&one, &two);
+    for node in [a, b] {
+        let report = node.end("TERM");
+        let (sent, refused) = whole(&report);
+        // 64 MiB in frames of at most 64 KiB.
+        assert!(sent > 500 && refused == 0, "{report}");
+    }
+    for host in [&one, &two] {
+        gone(host, "oluplink0");
+    }
+}
+
+pub fn between_nodes_over_ipv4() {
+    between_nodes("tunnel_offload_over_ipv4", false, false);
+}
+
+pub fn between_nodes_over_ipv6() {
+    between_nodes("tunnel_offload_over_ipv6", true, false);
+}
+
+pub fn cut_by_the_kernel_over_ipv4() {
+    between_nodes("tunnel_offload_cut_by_the_kernel_over_ipv4", false, true);
+}
+
+pub fn cut_by_the_kernel_over_ipv6() {
+    between_nodes("tunnel_offload_cut_by_the_kernel_over_ipv6", true, true);
+}
+
+/// With nodes that use less of the kernel.
+pub fn other_nodes() {
+    for level in ["none", "batch", "gso"] {
+        let ([one, two], _switch) = hosts();
+        if !offered("tunnel_offload_with_other_nodes", &one) {
+            return;
+        }
+        let a = start(&one, 1, false, "");
+        let b = start(&two, 2, false, &format!("--offload {level}"));
+        assert!(b.greeting().contains(&format!("vtep: offload {level}\n")), "{}", b.greeting());
+        transfers(&one, &two);
+        let report = b.end("TERM");
+        assert!(report.contains(&format!("\noffload {level}\n")), "{report}");
+        let (sent, refused) = whole(&a.end("TERM"));
+        assert!(sent > 500 && refused == 0, "{sent} {refused}");
+    }
+}
+
+fn kernel_peer(case: &str, v6: bool, udp_checksum: bool) {
+    let ([one, two], _switch) = hosts();
+    if !offered(case, &one) {
+        return;
+    }
+    let (local, remote) = if v6 { (host6(2), host6(1)) } else { (host4(2), host4(1)) };
+    let (local, remote) = (Some(local), Some(remote));
+    let mut r = two.rtnl().unwrap();
+    r.add_vxlan(
+        "vx0",
+        &Vxlan { vni: 42, local, remote, port: 4789, udp_checksum: Some(udp_checksum), ..Vxlan::default() },
+    )
+    .unwrap();
+    r.set_mtu("vx0", if v6 { 1430 } else { 1450 }).unwrap();
+    r.add_address("vx0", ip("10.42.0.2"), 24).unwrap();
+    r.add_address("vx0", ip("fd42::2"), 64).unwrap();
+    r.set_up("vx0").unwrap();
+    let a = start(&one, 1, v6, "");
+    transfers(&one, &two);
+    let (sent, refused) = whole(&a.end("TERM"));
+    assert!(sent > 500 && refused == 0, "{sent} {refused}");
+}
+
+pub fn kernel_peer_over_ipv4() {
+    kernel_peer("tunnel_offload_with_a_kernel_peer_over_ipv4", false, false);
+}
+
+pub fn kernel_peer_with_checksums() {
+    kernel_peer("tunnel_offload_with_a_kernel_peer_and_checksums", false, true);
+}
+
+pub fn kernel_peer_over_ipv6() {
+    kernel_peer("tunnel_offload_with_a_kernel_peer_over_ipv6", true, true);
+}
+
+/// However the program ends, nothing is left; and it starts again.
+pub fn comes_and_goes() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_comes_and_goes", &one) {
+        return;
+    }
+    let b = start(&two, 2, false, "");
+    for end in ["TERM", "KILL", "INT"] {
+        let a = start(&one, 1, false, "");
+        assert_eq!(uplinks(&one), ["oluplink0"]);
+        let done = tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+        assert_eq!(done.bytes, BYTES);
+        match end {
+            "KILL" => drop(a),
+            end => drop(a.end(end)),
+        }
+        gone(&one, "oluplink0");
+        gone(&one, "ol0");
+    }
+    // Two at a time, of different ports.
+    let first = start(&one, 1, false, "");
+    let second = Process::start(
+        &one,
+        "--tap ol1 --vni 43 --local 10.99.0.1:4790 --remote 10.99.0.2:4790 --address 10.43.0.1/24",
+    )
+    .ready();
+    assert_eq!(uplinks(&one), ["oluplink0", "oluplink1"]);
+    drop(first);
+    gone(&one, "oluplink0");
+    second.end("TERM");
+    gone(&one, "oluplink1");
+    b.end("TERM");
+}
+
+/// Sockets carry what the tunnel cannot: nothing is lost while a neighbour changes, and after an
+/// uplink is taken away.
+pub fn falls_back() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_falls_back", &one) {
+        return;
+    }
+    let (a, b) = (start(&one, 1, false, ""), start(&two, 2, false, ""));
+    let pass = || {
+        let done = tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+        assert_eq!(done.bytes, BYTES);
+    };
+    pass();
+    // The other host gets another MAC address, which only the kernel's own packets find out.
+    let mut r = two.rtnl().unwrap();
+    r.set_mac("u0", [2, 0, 0, 0, 9, 9]).unwrap();
+    pass();
+    std::thread::sleep(Duration::from_secs(3));
+    pass();
+    one.rtnl().unwrap().delete("oluplink0").unwrap();
+    pass();
+    let report = a.end("TERM");
+    assert!(report.contains("; gso since: cannot write to oluplink0: "), "{report}");
+    assert!(whole(&report).0 > 250, "{report}");
+    b.end("TERM");
+}
+
+/// Over a device that would have the kernel cut them, superframes do not go whole: when it starts, one
+/// line says so; when it changes later, the sockets take over.
+pub fn devices_that_do_not_cut() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_over_devices_that_do_not_cut", &one) {
+        return;
+    }
+    set_features(&two, "u0", TUNNELLED, false).unwrap();
+    let (a, b) = (start(&one, 1, false, ""), start(&two, 2, false, ""));
+    let line = "vtep: superframes do not leave whole: cannot make an uplink to u0: the device does not cut ";
+    assert!(b.greeting().contains(line), "{}", b.greeting());
+    assert!(b.greeting().contains("vtep: offload gso\n"), "{}", b.greeting());
+    assert!(uplinks(&two).is_empty());
+    transfers(&one, &two);
+    set_features(&one, "u0", TUNNELLED, false).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    transfers(&one, &two);
+    let report = a.end("TERM");
+    let unfit = report.lines().find(|l| l.starts_with("whole superframes: ")).unwrap();
+    assert!(whole(&report).0 > 500 && !unfit.contains(" 0 unfit"), "{report}");
+    b.end("TERM");
+}
+
+/// Where it cannot be, one line says so and the node runs.
+pub fn says_what_it_lacks() {
+    let ([one, two], _switch) = hosts();
+    let a = Process::start(
+        &one,
+        "--tap ol0 --vni 42 --local 10.99.0.1 --learn any --address 10.42.0.1/24 --offload tunnel",
+    )
+    .ready();
+    let line = "vtep: superframes do not leave whole: cannot make an uplink: no VTEP is reached by an Ethernet device now\n";
+    assert!(a.greeting().contains(line), "{}", a.greeting());
+    assert!(a.greeting().contains("vtep: offload gso\n"), "{}", a.greeting());
+    let b = start(&two, 2, false, "--offload gso");
+    let _ = tcp_transfer(&two, &one, ip("10.42.0.2"), 1, Duration::from_secs(1));
+    let done = tcp_transfer(&one, &two, ip("10.42.0.1"), BYTES, TIMEOUT).unwrap();
+    assert_eq!(done.bytes, BYTES);
+    a.end("TERM");
+    b.end("TERM");
+}
