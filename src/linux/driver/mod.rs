@@ -315,13 +315,8 @@ impl Driver {
     ///
     /// # Errors
     /// [`DriverConfig::offload`] is below [`Offload::Tunnel`].
-    pub fn add_tunnel(&mut self, mut tunnel: Tunnel) -> Result<(), Error> {
-        if self.plane.config.offload < Offload::Tunnel {
-            return Err(Error::refused("send by", "a tunnel", "the driver is not to use one"));
-        }
-        tunnel.reserve(self.engine.tables().vteps().capacity());
-        self.plane.io.tunnel = Some(tunnel);
-        Ok(())
+    pub fn add_tunnel(&mut self, tunnel: Tunnel) -> Result<(), Error> {
+        self.plane.add_tunnel(tunnel, &self.engine)
     }
 
     /// What superframes are sent by whole.
@@ -424,6 +419,15 @@ impl Plane {
         socket.set_offload(self.config.offload >= Offload::Gso)?;
         self.io.add_socket(socket, receives);
         self.renew()
+    }
+
+    fn add_tunnel(&mut self, mut tunnel: Tunnel, engine: &Engine<Heap>) -> Result<(), Error> {
+        if self.config.offload < Offload::Tunnel {
+            return Err(Error::refused("send by", "a tunnel", "the driver is not to use one"));
+        }
+        tunnel.reserve(engine.tables().vteps().capacity());
+        self.io.tunnel = Some(tunnel);
+        Ok(())
     }
 
     fn set_gateway(&mut self, addr: IpAddr) {

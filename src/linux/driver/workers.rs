@@ -17,7 +17,7 @@ use super::{AGEING_BUDGET, Clock, DriverConfig, DriverCounters, Plane, Turn, che
 use crate::addr::PortId;
 use crate::engine::{Capacity, Change, Command, Context, ContextParts, Engine, Heap};
 use crate::error::ControlError;
-use crate::linux::{Error, Poll, Tap, Underlay};
+use crate::linux::{Error, Poll, Tap, Tunnel, Underlay};
 use crate::time::Instant;
 
 /// How often somebody looks whether addresses have begun to age, where none did.
@@ -226,6 +226,23 @@ impl Workers {
     /// The underlay sockets of the first worker.
     pub fn sockets(&self) -> impl Iterator<Item = &Underlay> {
         self.planes.first().into_iter().flat_map(|plane| plane.io.sockets.iter().map(|slot| &slot.socket))
+    }
+
+    /// As [`Driver::add_tunnel`](super::Driver::add_tunnel); each worker gets one over the same uplinks.
+    ///
+    /// # Errors
+    /// As there; or what each needs of its own is not to be had.
+    pub fn add_tunnel(&mut self, tunnel: Tunnel) -> Result<(), Error> {
+        let Some((first, others)) = self.planes.split_first_mut() else { return Ok(()) };
+        for plane in others {
+            plane.add_tunnel(tunnel.another()?, &self.engine)?;
+        }
+        first.add_tunnel(tunnel, &self.engine)
+    }
+
+    /// The tunnel of the first worker.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        self.planes.first().and_then(|plane| plane.io.tunnel.as_ref())
     }
 
     /// As [`Driver::set_gateway`](super::Driver::set_gateway).
