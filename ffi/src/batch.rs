@@ -38,6 +38,8 @@ pub(crate) struct Packet<'c> {
 pub(crate) trait Packets<'c> {
     /// How many there are.
     fn len(&self) -> usize;
+    /// Whether [`get`](Self::get) gives packet `index`.
+    fn check(&self, index: usize, way: Way) -> Result<(), Failure>;
     /// Packet `index`, if its fields make sense.
     fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure>;
     /// Writes down what became of packet `index`, whose window is as `get` said.
@@ -53,8 +55,26 @@ pub(crate) struct InArena<'c> {
     pub(crate) metas: Option<Array<'c, overlane_meta>>,
 }
 
+#[cold]
 fn out_of_range() -> Failure {
     Failure::Status(OVERLANE_E_RANGE)
+}
+
+impl<'c> InArena<'c> {
+    /// The place of a packet and its headroom, if it lies in the arena.
+    #[inline(always)]
+    fn window(&self, desc: &overlane_desc) -> Option<Window<'c>> {
+        let start = (desc.offset as usize).checked_sub(self.headroom)?;
+        // An offset must be able to say where the packet is afterwards, wherever in it that is.
+        let end = desc.offset.checked_add(desc.len)?;
+        self.arena.window(start, end as usize)
+    }
+
+    #[cold]
+    fn outside(&self, desc: &overlane_desc) -> Failure {
+        let (offset, len) = (desc.offset as usize, desc.len as usize);
+        Failure::Range { offset, len, headroom: self.headroom, memory: self.arena.len() }
+    }
 }
 
 impl<'c> Packets<'c> for InArena<'c> {
@@ -62,21 +82,27 @@ impl<'c> Packets<'c> for InArena<'c> {
         self.descs.len()
     }
 
-    #[inline]
-    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
+    #[inline(always)]
+    fn check(&self, index: usize, way: Way) -> Result<(), Failure> {
+        if self.metas.is_some() {
+            return Packets::get(self, index, way).map(|_| ());
+        }
         let desc = self.descs.get(index).ok_or_else(out_of_range)?;
-        let (offset, len) = (desc.offset as usize, desc.len as usize);
-        let (headroom, memory) = (self.headroom, self.arena.len());
-        let start = offset.checked_sub(headroom);
-        // An offset must be able to say where the packet is afterwards, wherever in it that is.
-        let end = offset.checked_add(len).filter(|end| u32::try_from(*end).is_ok());
-        let window = start.zip(end).and_then(|(start, end)| self.arena.window(start, end));
-        let window = window.ok_or(Failure::Range { offset, len, headroom, memory })?;
-        let meta = self.metas.as_ref().and_then(|metas| metas.get(index));
-        packet(window, headroom..headroom + len, desc.ecn, meta.as_ref(), way)
+        if self.window(&desc).is_none() {
+            return Err(self.outside(&desc));
+        }
+        check_ecn(desc.ecn, way)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
+        let desc = self.descs.get(index).ok_or_else(out_of_range)?;
+        let Some(window) = self.window(&desc) else { return Err(self.outside(&desc)) };
+        let meta = self.metas.as_ref().and_then(|metas| metas.get(index));
+        packet(window, self.headroom..self.headroom + desc.len as usize, desc.ecn, meta.as_ref(), way)
+    }
+
+    #[inline(always)]
     fn done(&self, index: usize, way: Way, frame: &Frame<'_>) {
         let Some(mut desc) = self.descs.get(index) else { return };
         let start = (desc.offset as usize).saturating_sub(self.headroom);
@@ -103,6 +129,11 @@ impl<'c> Packets<'c> for Buffers<'c> {
     }
 
     #[inline]
+    fn check(&self, index: usize, way: Way) -> Result<(), Failure> {
+        Packets::get(self, index, way).map(|_| ())
+    }
+
+    #[inline]
     fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
         let (buffer, window) = Buffers::get(self, index).ok_or_else(out_of_range)??;
         let (offset, len, memory) = (buffer.offset, buffer.len, buffer.capacity);
@@ -125,7 +156,15 @@ impl<'c> Packets<'c> for Buffers<'c> {
     }
 }
 
-#[inline]
+#[inline(always)]
+fn check_ecn(ecn: u8, way: Way) -> Result<(), Failure> {
+    match way {
+        Way::Decap(_) if ecn > 3 => Err(Failure::Value { what: "ecn", value: ecn.into() }),
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
 fn packet<'c>(
     window: Window<'c>,
     range: Range<usize>,
@@ -134,10 +173,8 @@ fn packet<'c>(
     way: Way,
 ) -> Result<Packet<'c>, Failure> {
     let mut packet = Packet { window, range, ecn: 0, source: None, group: None, segment_len: 0 };
+    check_ecn(ecn, way)?;
     if let Way::Decap(source) = way {
-        if ecn > 3 {
-            return Err(Failure::Value { what: "ecn", value: ecn.into() });
-        }
         (packet.ecn, packet.source) = (ecn, source);
     }
     if let Some(meta) = meta {
@@ -158,8 +195,37 @@ fn describe(meta: &mut overlane_meta, way: Way, frame: &Frame<'_>) {
     }
 }
 
+/// Decides on a batch in an arena: refuses it whole, or gives every packet its verdict.
+#[inline(always)]
+pub(crate) fn run_arena<'c>(
+    engine: &mut Engine<Heap>,
+    now: u64,
+    way: Way,
+    packets: InArena<'c>,
+    turn: &mut Turn<'c>,
+) -> Result<(), Refusal> {
+    // Compiled for the one way, without `metas`, as most batches are.
+    if packets.metas.is_none() {
+        let packets = InArena { metas: None, ..packets };
+        return run_here(engine, now, way, &packets, turn);
+    }
+    run(engine, now, way, &packets, turn)
+}
+
 /// Decides on a batch: refuses it whole, or gives every packet its verdict.
+#[inline(never)]
 pub(crate) fn run<'c>(
+    engine: &mut Engine<Heap>,
+    now: u64,
+    way: Way,
+    packets: &impl Packets<'c>,
+    turn: &mut Turn<'c>,
+) -> Result<(), Refusal> {
+    run_here(engine, now, way, packets, turn)
+}
+
+#[inline(always)]
+fn run_here<'c>(
     engine: &mut Engine<Heap>,
     now: u64,
     way: Way,
@@ -171,7 +237,7 @@ pub(crate) fn run<'c>(
         engine.encap(now, port, &mut [])?;
     }
     for index in 0..packets.len() {
-        packets.get(index, way).map_err(|e| e.of_packet(index))?;
+        packets.check(index, way).map_err(|e| e.of_packet(index))?;
     }
     let mut first = 0;
     while first < packets.len() {
@@ -182,6 +248,7 @@ pub(crate) fn run<'c>(
 
 /// Decides on the packets from `first` on that lie one behind the other, and says how many: at
 /// least one. Those that do not, or overlap, are taken after it.
+#[inline(always)]
 fn group<'c>(
     engine: &mut Engine<Heap>,
     now: Instant,
@@ -195,8 +262,10 @@ fn group<'c>(
     for index in first..packets.len().min(first.saturating_add(BATCH)) {
         let packet = packets.get(index, way).map_err(|e| e.of_packet(index))?;
         let Some(octets) = group.take(&packet.window) else { break };
-        let mut frame =
-            Frame::new(octets, packet.range)?.with_segment_len(packet.segment_len).with_ecn(packet.ecn);
+        let mut frame = Frame::new(octets, packet.range)?;
+        if packet.segment_len != 0 || packet.ecn != 0 {
+            frame = frame.with_segment_len(packet.segment_len).with_ecn(packet.ecn);
+        }
         if let Some(source) = packet.source {
             frame = frame.with_source(source);
         }

@@ -183,7 +183,7 @@ impl Flow {
     /// # Errors
     ///
     /// As [`Inner::classify`].
-    #[inline]
+    #[inline(always)]
     pub fn of(frame: &[u8], seed: u32) -> Result<Flow, ParseError> {
         match (Flow::plain_v4(frame, seed), addresses(frame)) {
             (Some((hash, ecn)), Some((dst, src))) => Ok(Flow { dst, src, hash, ecn }),

@@ -42,7 +42,7 @@ pub unsafe extern "C" fn overlane_encap_arena(
     enter!(engine, arena: arena(arena_len), descs: array(count), metas: optional_array(count) => |s| {
         let (arena, mut turn) = arena;
         let packets = InArena { arena, headroom: headroom as usize, descs, metas };
-        batch::run(&mut s.engine, now_ms, Way::Encap(PortId(port)), &packets, &mut turn)
+        batch::run_arena(&mut s.engine, now_ms, Way::Encap(PortId(port)), packets, &mut turn)
     })
 }
 
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn overlane_decap_arena(
         let source = source.map(|a| a.stated()).transpose()?.flatten();
         let (arena, mut turn) = arena;
         let packets = InArena { arena, headroom: 0, descs, metas };
-        batch::run(&mut s.engine, now_ms, Way::Decap(source), &packets, &mut turn)
+        batch::run_arena(&mut s.engine, now_ms, Way::Decap(source), packets, &mut turn)
     })
 }
 

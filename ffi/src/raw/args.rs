@@ -228,11 +228,13 @@ impl<T: Plain> Array<'_, T> {
         self.count
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<T> {
         // SAFETY: below the count; sound, and valid by promise 1; any bytes are a `Plain` value.
         (index < self.count).then(|| unsafe { self.ptr.add(index).read() })
     }
 
+    #[inline]
     pub(crate) fn set(&self, index: usize, value: T) {
         if index < self.count {
             // SAFETY: below the count; sound, and valid for writing by promise 1.

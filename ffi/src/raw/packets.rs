@@ -62,6 +62,7 @@ pub(crate) struct Group<'g> {
 
 impl<'g> Group<'g> {
     /// The octets of a window, if it lies behind all that the group has given out.
+    #[inline]
     pub(crate) fn take(&mut self, window: &Window<'_>) -> Option<&'g mut [u8]> {
         let start = window.ptr.addr();
         if start < self.end {
@@ -88,6 +89,7 @@ impl<'c> Arena<'c> {
     }
 
     /// The octets from `start` to `end`, if they are there.
+    #[inline]
     pub(crate) fn window(&self, start: usize, end: usize) -> Option<Window<'c>> {
         if start > end || end > self.len {
             return None;
