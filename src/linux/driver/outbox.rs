@@ -126,6 +126,11 @@ impl Outbox {
         self.pieces.len() >= PIECES || self.runs.len() >= RUNS
     }
 
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// Whether something waits for this VTEP and socket.
     pub(super) fn holds(&self, target: &Target) -> bool {
         let key = (target.vtep, target.socket);

@@ -110,6 +110,10 @@ impl Tx {
             if !batch.is_empty() {
                 self.decide(mind, io, clock.now, port, batch);
             }
+            // What has left needs no memory, and what is read next finds this in the cache.
+            if self.outbox.is_empty() {
+                self.used = 0;
+            }
             if !more || total >= quota {
                 break;
             }
@@ -125,6 +129,8 @@ impl Tx {
     /// may be more that there is room for.
     fn read(&mut self, io: &mut Io, index: usize, reads: &mut [Read]) -> (usize, usize, bool) {
         let (mut count, mut total) = (0, 0);
+        // A superframe that may leave whole does so before the next one is read.
+        let alone = io.tunnel.is_some();
         let Some(slot) = io.taps.get_mut(index) else { return (0, 0, false) };
         while count < reads.len() {
             let start = self.used;
@@ -156,6 +162,9 @@ impl Tx {
             }
             self.used = end;
             count += 1;
+            if alone && cut.is_some() {
+                break;
+            }
         }
         (count, total, true)
     }
