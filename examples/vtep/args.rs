@@ -85,6 +85,10 @@ struct Args {
     /// can) [default: tunnel, or batch with --zero-checksum]
     #[arg(long, value_name = "LEVEL", value_parser = Offload::from_str)]
     offload: Option<Offload>,
+    /// Threads, each with a queue of every --tap and a socket of every --local; those of --tap-fd and
+    /// --socket-fd are served by the first one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: u8,
     /// Send outer UDP checksums of zero, and take them over IPv6; excludes --offload gso and tunnel
     #[arg(long)]
     zero_checksum: bool,
@@ -246,6 +250,7 @@ pub(crate) struct Plan {
     pub(crate) router_mac: MacAddr,
     pub(crate) socket_fds: Vec<RawFd>,
     pub(crate) offload: Offload,
+    pub(crate) threads: usize,
     pub(crate) zero_checksum: bool,
     pub(crate) user: Option<User>,
 }
@@ -396,6 +401,7 @@ fn check(args: Args) -> Result<Plan, String> {
         router_mac: args.router_mac.unwrap_or(own),
         socket_fds: args.socket_fd,
         offload,
+        threads: usize::from(args.threads),
         zero_checksum: args.zero_checksum,
         user: args.user,
     })
@@ -469,7 +475,8 @@ mod tests {
         assert_eq!((plan.mtu, plan.learn, plan.ageing, plan.macs), (None, Learn::Known, 300, 16_384));
         assert_eq!(plan.router_mac, MacAddr([0x0e, 0x6f, 192, 0, 2, 1]));
         assert_eq!((plan.socket_fds.len(), plan.zero_checksum, plan.user), (0, false, None));
-        assert_eq!(plan.offload, Offload::Tunnel);
+        assert_eq!((plan.offload, plan.threads), (Offload::Tunnel, 1));
+        assert_eq!(parse(&format!("{BASE} --threads 8")).unwrap().threads, 8);
     }
 
     #[test]
@@ -572,6 +579,8 @@ mod tests {
             ("+--vni 43", "2 VNIs for 1 devices"),
             ("+--mtu 100", "256"),
             ("+--macs 0", "1.."),
+            ("+--threads 0", "1.."),
+            ("+--threads 65", "1.."),
             ("+--learn sometimes", "known"),
             ("+--route 10.2.0.0/24", "write PREFIX=IP"),
             ("+--route 10.2.0.1/24=192.0.2.2", "bits set behind the prefix length"),

@@ -72,11 +72,11 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
     let mut looked = Instant::now();
     loop {
         // Whoever reads the report may have gone: that ends nothing.
-        match node.driver.run_for(signals.as_fd(), LOOK)?.woken.then(|| signals.take()) {
+        match node.workers.run_for(signals.as_fd(), LOOK)?.woken.then(|| signals.take()) {
             Some(signals::Asked::End) => return Ok(()),
             Some(signals::Asked::Report) => {
                 let mut out = BufWriter::new(stdout().lock());
-                let _ = report::write(&mut out, &node.driver).and_then(|()| out.flush());
+                let _ = report::write(&mut out, &node.workers).and_then(|()| out.flush());
             }
             Some(signals::Asked::Nothing) | None => {}
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use overlane::addr::{IpPrefix, Ipv4Prefix, Ipv6Prefix, NextHop, PortId, VtepId};
 use overlane::engine::{Capacity, Command, Engine, EngineConfig};
-use overlane::linux::{Driver, DriverConfig, Error, Links, Offload, Tap, Tunnel, Underlay, UnderlayConfig};
+use overlane::linux::{DriverConfig, Error, Links, Offload, Tap, Tunnel, Underlay, UnderlayConfig, Workers};
 use overlane::table::Seed;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::{Accept, Mode, VniConfig};
@@ -23,16 +23,21 @@ fn overhead(underlay: IpAddr) -> u16 {
     14 + 8 + 8 + if underlay.is_ipv4() { 20 } else { 40 }
 }
 
+/// Ports more to send from where there are several threads, so that several of a peer's receive.
+const SENDERS: usize = 3;
+
 /// A running node.
 pub(crate) struct Node {
-    pub(crate) driver: Driver,
+    pub(crate) workers: Workers,
+    /// Where it listens.
+    pub(crate) locals: Vec<SocketAddr>,
     /// Why superframes do not leave whole, though they might.
     pub(crate) no_tunnel: Option<Error>,
 }
 
 impl Node {
     pub(crate) fn start(plan: &Plan) -> Result<Node, Box<dyn std::error::Error>> {
-        let mut driver = driver(plan)?;
+        let mut workers = workers(plan)?;
         let config = UnderlayConfig {
             zero_checksum: plan.zero_checksum,
             accept_zero_checksum6: plan.zero_checksum,
@@ -44,11 +49,19 @@ impl Node {
             if !plan.locals.contains(&local) {
                 return Err(format!("descriptor {fd} is bound to {local}, which no --local names").into());
             }
-            driver.add_socket(socket)?;
+            workers.add_sockets(vec![socket])?;
         }
         for local in &plan.locals {
-            if !driver.sockets().any(|s| s.local_addr() == *local) {
-                driver.add_socket(Underlay::bind(*local, &config)?)?;
+            if !workers.sockets().any(|s| s.local_addr() == *local) {
+                workers.add_sockets(match plan.threads {
+                    1 => vec![Underlay::bind(*local, &config)?],
+                    n => Underlay::bind_group(*local, &config, n)?,
+                })?;
+            }
+            if plan.threads > 1 {
+                for _ in 0..SENDERS {
+                    workers.add_sender(Underlay::bind((local.ip(), 0).into(), &config)?)?;
+                }
             }
         }
         let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, *remote)).collect();
@@ -59,7 +72,7 @@ impl Node {
                 mtu: *mtu,
                 ..VtepConfig::new(remote.ip(), remote.port())
             };
-            let vtep = driver.apply(&Command::AddVtep(config))?.vtep().ok_or("no VTEP id")?;
+            let vtep = workers.apply(&Command::AddVtep(config))?.vtep().ok_or("no VTEP id")?;
             vteps.push((remote.ip(), vtep));
         }
         for segment in &plan.segments {
@@ -70,9 +83,9 @@ impl Node {
             let accept = if plan.learn == Learn::Any { Accept::AnySource } else { Accept::KnownVteps };
             let config =
                 VniConfig { mode, accept, learning: plan.learn != Learn::Off, ..VniConfig::default() };
-            driver.apply(&Command::AddVni { vni: segment.vni, config })?;
+            workers.apply(&Command::AddVni { vni: segment.vni, config })?;
             for (_, vtep) in &vteps {
-                driver.apply(&Command::AddFlood { vni: segment.vni, vtep: *vtep })?;
+                workers.apply(&Command::AddFlood { vni: segment.vni, vtep: *vtep })?;
             }
         }
         let remotes = plan.remotes.iter().map(|(r, _)| r.ip()).zip(mtus);
@@ -87,34 +100,43 @@ impl Node {
             let remotes = plan.remotes.iter().map(|(remote, _)| remote.ip());
             let pairs: Vec<_> = remotes.filter_map(|r| Some((local(r)?.ip(), r))).collect();
             match Tunnel::open(&pairs, &config) {
-                Ok(tunnel) => driver.add_tunnel(tunnel)?,
+                Ok(tunnel) => workers.add_tunnel(tunnel)?,
                 Err(error) => no_tunnel = Some(error),
             }
         }
-        let mut node = Node { driver, no_tunnel };
+        let mut node = Node { workers, locals: plan.locals.clone(), no_tunnel };
         for attachment in &plan.attachments {
-            let port = node.attach(attachment, mtu)?;
+            let port = node.attach(plan, attachment, mtu)?;
             node.route(plan, attachment, port, &vteps)?;
         }
         for gateway in &plan.gateways {
-            node.driver.set_gateway(*gateway);
+            node.workers.set_gateway(*gateway);
         }
         Ok(node)
     }
 
     /// Makes the device ready and puts it on a port of its VNI.
-    fn attach(&mut self, attachment: &Attachment, mtu: u16) -> Result<PortId, Box<dyn std::error::Error>> {
-        let tap = match &attachment.device {
-            Device::Named(name) => {
-                let mut tap = Tap::create(name)?;
-                tap.set_mtu(mtu)?;
-                tap
-            }
+    fn attach(
+        &mut self,
+        plan: &Plan,
+        attachment: &Attachment,
+        mtu: u16,
+    ) -> Result<PortId, Box<dyn std::error::Error>> {
+        let mut queues = match &attachment.device {
+            Device::Named(name) => match plan.threads {
+                1 => vec![Tap::create(name)?],
+                n => Tap::create_queues(name, n)?,
+            },
             // Its MTU is that of who made it, unless it cannot be read from here.
             Device::Open(fd) => {
-                Tap::from_inherited(*fd, None).or_else(|_| Tap::from_inherited(*fd, Some(mtu)))?
+                vec![Tap::from_inherited(*fd, None).or_else(|_| Tap::from_inherited(*fd, Some(mtu)))?]
             }
         };
+        let named = matches!(attachment.device, Device::Named(_));
+        for tap in queues.iter_mut().filter(|_| named) {
+            tap.set_mtu(mtu)?;
+        }
+        let tap = queues.first().ok_or("a device without queues")?;
         let mut links = Links::open()?;
         if !attachment.addresses.is_empty() {
             let index = links.get(tap.name())?.index;
@@ -123,11 +145,9 @@ impl Node {
             }
         }
         let config = PortConfig { peer_mac: Some(tap.mac()), ..PortConfig::new(attachment.vni) };
-        let port = self.driver.apply(&Command::AddPort(config))?.port().ok_or("no port id")?;
-        self.driver.add_tap(port, tap)?;
-        if matches!(attachment.device, Device::Named(_))
-            && let Some(tap) = self.driver.tap_mut(port)
-        {
+        let port = self.workers.apply(&Command::AddPort(config))?.port().ok_or("no port id")?;
+        self.workers.add_tap(port, queues)?;
+        for tap in self.workers.taps_mut(port).take(1).filter(|_| named) {
             tap.set_up()?;
         }
         Ok(port)
@@ -168,7 +188,7 @@ impl Node {
             routes.push((*prefix, next_hop));
         }
         for (prefix, next_hop) in routes {
-            self.driver.apply(&Command::AddRoute { vni, prefix, next_hop })?;
+            self.workers.apply(&Command::AddRoute { vni, prefix, next_hop })?;
         }
         Ok(())
     }
@@ -176,21 +196,22 @@ impl Node {
     /// Reads the devices' MTU and MAC addresses again: somebody may have changed them. A device that
     /// is now in another network namespace keeps what it had.
     pub(crate) fn refresh(&mut self) {
-        let ports: Vec<PortId> = self.driver.taps().map(|(port, _)| port).collect();
+        let ports: Vec<PortId> = self.workers.taps().map(|(port, _)| port).collect();
         for port in ports {
-            let mac = self.driver.tap_mut(port).and_then(|tap| tap.refresh().ok().map(|()| tap.mac()));
-            let known = self.driver.engine().tables().ports().get(port).map(|p| p.config);
+            let read = self.workers.taps_mut(port).map(|tap| tap.refresh().ok().map(|()| tap.mac()));
+            let mac = read.fold(None, |first, mac| first.or(mac));
+            let known = self.workers.engine().tables().ports().get(port).map(|p| p.config);
             if let (Some(mac), Some(config)) = (mac, known)
                 && config.peer_mac != Some(mac)
             {
                 let config = PortConfig { peer_mac: Some(mac), ..config };
-                let _ = self.driver.apply(&Command::SetPort { port, config });
+                let _ = self.workers.apply(&Command::SetPort { port, config });
             }
         }
     }
 }
 
-fn driver(plan: &Plan) -> Result<Driver, Box<dyn std::error::Error>> {
+fn workers(plan: &Plan) -> Result<Workers, Box<dyn std::error::Error>> {
     let mut seed = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let first = plan.locals.first().ok_or("no local address")?;
@@ -217,7 +238,7 @@ fn driver(plan: &Plan) -> Result<Driver, Box<dyn std::error::Error>> {
         ..default
     };
     let engine = Engine::with_capacity(config, &capacity)?;
-    Ok(Driver::with_config(engine, &DriverConfig { offload: plan.offload })?)
+    Ok(Workers::new(engine, &DriverConfig { offload: plan.offload }, plan.threads)?)
 }
 
 /// The largest outer packet to a remote.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use overlane::addr::{Destination, IpPrefix, Ipv4Prefix, Ipv6Prefix};
 use overlane::engine::ScopeCounters;
-use overlane::linux::{Driver, Offload};
+use overlane::linux::{Offload, Workers};
 use overlane::table::fdb::EntryKind;
 use overlane::table::vni::{Accept, Mode};
 use overlane::table::vtep::Origin;
@@ -17,9 +17,9 @@ pub(crate) struct Greeting<'a>(pub(crate) &'a Node);
 
 impl fmt::Display for Greeting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let driver = &self.0.driver;
-        let tables = driver.engine().tables();
-        for (port, tap) in driver.taps() {
+        let workers = &self.0.workers;
+        let tables = workers.engine().tables();
+        for (port, tap) in workers.taps() {
             let Some(record) = tables.ports().get(port) else { continue };
             let vni = record.config.vni;
             let mode = tables.vnis().get(record.vni_index).map(|v| v.config.mode);
@@ -32,33 +32,36 @@ impl fmt::Display for Greeting<'_> {
         if let Some(error) = &self.0.no_tunnel {
             writeln!(f, "vtep: superframes do not leave whole: {error}")?;
         }
-        writeln!(f, "vtep: offload {}", Used(driver))?;
-        for socket in driver.sockets() {
-            writeln!(f, "vtep: on {} to {} VTEPs", socket.local_addr(), tables.vteps().len())?;
+        writeln!(f, "vtep: offload {}", Used(workers))?;
+        for local in &self.0.locals {
+            writeln!(f, "vtep: on {local} to {} VTEPs", tables.vteps().len())?;
         }
         Ok(())
     }
 }
 
 /// How much is left to the kernel.
-struct Used<'a>(&'a Driver);
+struct Used<'a>(&'a Workers);
 
 impl fmt::Display for Used<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let driver = self.0;
-        let most = driver.config().offload;
-        match driver.tunnel() {
+        let workers = self.0;
+        let most = workers.config().offload;
+        match workers.tunnel() {
             Some(tunnel) => {
                 write!(f, "tunnel")?;
                 for (n, (uplink, device)) in tunnel.uplinks().enumerate() {
                     write!(f, "{} {device} by {uplink}", if n > 0 { "," } else { ":" })?;
                 }
-                match tunnel.ended() {
-                    Some(error) => write!(f, "; gso since: {error}"),
-                    None => Ok(()),
+                if let Some(error) = tunnel.ended() {
+                    write!(f, "; gso since: {error}")?;
                 }
             }
-            None => write!(f, "{}", most.min(Offload::Gso)),
+            None => write!(f, "{}", most.min(Offload::Gso))?,
+        }
+        match workers.threads() {
+            1 => Ok(()),
+            n => write!(f, "; {n} threads"),
         }
     }
 }
@@ -81,8 +84,8 @@ impl fmt::Display for Carried<'_> {
 }
 
 /// Writes everything that there is to see.
-pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
-    let (engine, now) = (driver.engine(), driver.now());
+pub(crate) fn write(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
+    let (engine, now) = (workers.engine(), workers.now());
     let tables = engine.tables();
     writeln!(out, "== after {now}")?;
     for (index, entry) in tables.vnis().iter() {
@@ -98,7 +101,7 @@ pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
         };
         writeln!(out, "VNI {vni}: {mode}, {accept}; {}", Carried(engine.vni_counters(vni)))?;
         for (port, _) in tables.ports().of_vni(index) {
-            let name = driver.tap(port).map_or("no device", |tap| tap.name());
+            let name = workers.tap(port).map_or("no device", |tap| tap.name());
             writeln!(out, "  {port} {name}: {}", Carried(engine.port_counters(port)))?;
         }
         let flood: Vec<String> = tables.floods().vteps(index).map(|v| v.to_string()).collect();
@@ -156,16 +159,16 @@ pub(crate) fn write(out: &mut dyn Write, driver: &Driver) -> io::Result<()> {
     for (reason, n) in c.drops.iter() {
         writeln!(out, "dropped {reason}: {n}")?;
     }
-    writeln!(out, "offload {}", Used(driver))?;
-    if let Some(tunnel) = driver.tunnel() {
-        let t = tunnel.counters();
+    writeln!(out, "offload {}", Used(workers))?;
+    if workers.tunnel().is_some() {
+        let t = workers.tunnel_counters();
         writeln!(
             out,
             "whole superframes: {} sent, {} without a known way, {} unfit, {} refused",
             t.sent, t.no_way, t.unfit, t.refused
         )?;
     }
-    let d = driver.counters();
+    let d = workers.counters();
     writeln!(out, "kernel: {} frames and {} datagrams taken, {} answers", d.tap_tx, d.udp_tx, d.answered)?;
     for (what, n) in [
         ("superframes cut", d.superframes),

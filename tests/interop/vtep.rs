@@ -145,6 +145,26 @@ pub fn bridged() {
     gone(&two, "ol0");
 }
 
+pub fn several_threads() {
+    for level in ["none", "gso", "tunnel"] {
+        let ([one, two], _switch) = hosts();
+        let start = |host: &NetNs, n: usize| {
+            let (local, remote) = (host4(n), host4(3 - n));
+            let arguments = format!(
+                "--tap ol0 --vni 42 --local {local} --remote {remote} --address 10.42.0.{n}/24 --threads 3 --offload {level}"
+            );
+            Process::start(host, &arguments).ready()
+        };
+        let (a, b) = (start(&one, 1), start(&two, 2));
+        assert!(a.greeting().contains("; 3 threads\n"), "{}", a.greeting());
+        everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], 8 * BYTES);
+        for node in [a, b] {
+            let report = node.end("TERM");
+            assert!(report.contains("; 3 threads\n"), "{report}");
+        }
+    }
+}
+
 pub fn routed() {
     let ([one, two], _switch) = hosts();
     let routes = "--route 10.1.0.0/24=10.99.0.1 --route 10.2.0.0/24=10.99.0.2 \

@@ -17,7 +17,7 @@ use super::{AGEING_BUDGET, Clock, DriverConfig, DriverCounters, Plane, Turn, che
 use crate::addr::PortId;
 use crate::engine::{Capacity, Change, Command, Context, ContextParts, Engine, Heap};
 use crate::error::ControlError;
-use crate::linux::{Error, Poll, Tap, Tunnel, Underlay};
+use crate::linux::{Error, Poll, Tap, Tunnel, TunnelCounters, Underlay};
 use crate::time::Instant;
 
 /// How often somebody looks whether addresses have begun to age, where none did.
@@ -243,6 +243,12 @@ impl Workers {
     /// The tunnel of the first worker.
     pub fn tunnel(&self) -> Option<&Tunnel> {
         self.planes.first().and_then(|plane| plane.io.tunnel.as_ref())
+    }
+
+    /// What the tunnels of all workers sent and what they left to the sockets.
+    pub fn tunnel_counters(&self) -> TunnelCounters {
+        let tunnels = self.planes.iter().filter_map(|plane| plane.io.tunnel.as_ref());
+        tunnels.fold(TunnelCounters::default(), |sum, tunnel| sum.plus(tunnel.counters()))
     }
 
     /// As [`Driver::set_gateway`](super::Driver::set_gateway).

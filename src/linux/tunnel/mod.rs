@@ -88,6 +88,18 @@ pub struct TunnelCounters {
     pub refused: u64,
 }
 
+impl TunnelCounters {
+    /// Both together.
+    pub(super) fn plus(self, other: TunnelCounters) -> TunnelCounters {
+        TunnelCounters {
+            sent: self.sent.wrapping_add(other.sent),
+            no_way: self.no_way.wrapping_add(other.no_way),
+            unfit: self.unfit.wrapping_add(other.unfit),
+            refused: self.refused.wrapping_add(other.refused),
+        }
+    }
+}
+
 /// A superframe with its VXLAN header, on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole<'a> {
