@@ -149,7 +149,7 @@ impl Feature {
             Feature::UdpGro => "no gso: datagrams arrive one by one, about 7x less TCP",
             Feature::Uso => "small UDP datagrams reach pods one by one: about 2.5x fewer a second",
             Feature::TunnelGso | Feature::Clsact | Feature::Redirect => {
-                "no tunnel: 1.3x less TCP in one stream where the underlay takes superframes, nothing on a wire"
+                "no tunnel: about 1.2x less TCP where the underlay takes superframes, nothing on a wire"
             }
             Feature::MultiQueue | Feature::ReusePort => "one worker: one core carries everything",
             Feature::ForceBuffers => {
