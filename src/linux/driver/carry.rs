@@ -24,8 +24,8 @@ pub(super) enum Origin {
     Underlay(IpAddr),
 }
 
-/// How many frames to ask a device for. Asking for one more than there are costs a system call, so a
-/// device whose frames come far apart is asked for one: if there are more, it is ready again.
+/// How many packets to ask a descriptor for. Asking for one more than there are costs time, so one
+/// whose packets come far apart is asked for one: if there are more, it is ready again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
     next: usize,
@@ -34,7 +34,7 @@ pub(super) struct Quota {
     served: u64,
 }
 
-/// Small frames that come further apart than this, in microseconds, come one by one.
+/// Small packets that come further apart than this, in microseconds, come one by one.
 const APART: u64 = 25;
 
 impl Quota {
@@ -46,12 +46,12 @@ impl Quota {
         self.next
     }
 
-    /// Learns how many there were at this time, and whether a superframe was among them: those seldom
-    /// come alone.
-    pub(super) fn had(&mut self, frames: usize, superframe: bool, micros: u64) {
-        if frames < self.next {
-            self.next = frames.max(1);
-        } else if superframe || micros.saturating_sub(self.served) < APART {
+    /// Learns how many there were at this time, and whether one stood for many: those seldom come
+    /// alone.
+    pub(super) fn had(&mut self, packets: usize, many: bool, micros: u64) {
+        if packets < self.next {
+            self.next = packets.max(1);
+        } else if many || micros.saturating_sub(self.served) < APART {
             self.next = self.next.saturating_mul(8).min(self.max);
         }
         self.served = micros;
@@ -96,6 +96,7 @@ pub(super) struct SocketSlot {
     pub(super) socket: Underlay,
     /// Something may come in by it; others are only sent from.
     pub(super) receives: bool,
+    pub(super) quota: Quota,
     counted: UnderlayCounters,
 }
 
@@ -182,12 +183,12 @@ impl Io {
         self.place(port).and_then(|at| self.taps.get_mut(at))
     }
 
-    pub(super) fn add_socket(&mut self, socket: Underlay, receives: bool) {
+    pub(super) fn add_socket(&mut self, socket: Underlay, receives: bool, quota: usize) {
         let place = self.sockets.len();
         let family = if socket.local_addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         family.push(place);
         let counted = socket.counters();
-        self.sockets.push(SocketSlot { socket, receives, counted });
+        self.sockets.push(SocketSlot { socket, receives, quota: Quota::new(quota), counted });
     }
 
     /// The place of the socket for a flow to this address.

@@ -31,7 +31,7 @@ use crate::time::Instant;
 use crate::wire::outer::Shape;
 use carry::Io;
 use mind::Mind;
-use rx::Rx;
+use rx::{Rx, SOCKET_QUOTA};
 use tx::{TAP_QUOTA, Tx};
 use watch::Watch;
 
@@ -417,7 +417,7 @@ impl Plane {
 
     fn add_socket(&mut self, mut socket: Underlay, receives: bool) -> Result<(), Error> {
         socket.set_offload(self.config.offload >= Offload::Gso)?;
-        self.io.add_socket(socket, receives);
+        self.io.add_socket(socket, receives, SOCKET_QUOTA);
         self.renew()
     }
 
@@ -513,7 +513,7 @@ impl Plane {
         next = 0;
         while let Some((place, after)) = self.watch.next_socket(next) {
             next = after;
-            turn.datagrams += self.rx.serve(mind, &mut self.io, clock.now, place);
+            turn.datagrams += self.rx.serve(mind, &mut self.io, clock, place);
         }
         turn.woken = self.watch.woken();
         turn

@@ -7,6 +7,7 @@ use core::array;
 use core::net::{IpAddr, Ipv4Addr};
 use std::io::IoSlice;
 
+use super::Clock;
 use super::carry::{Io, Origin, link_len};
 use super::mind::Mind;
 use crate::addr::{PortId, Vni};
@@ -22,7 +23,7 @@ use crate::wire::ipv4::protocol;
 use crate::wire::vxlan;
 
 /// Datagrams, each of them perhaps merged from many, that one turn takes from one socket.
-const SOCKET_QUOTA: usize = 16;
+pub(super) const SOCKET_QUOTA: usize = 16;
 
 /// Frames that are decided on and merged together.
 const FRAMES: usize = 1024;
@@ -95,16 +96,22 @@ impl Rx {
     }
 
     /// Takes datagrams from one socket; how many.
-    pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, index: usize) -> usize {
+    pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, clock: Clock, index: usize) -> usize {
+        let Some(quota) = io.sockets.get(index).map(|slot| slot.quota.get()) else { return 0 };
         let (mut rooms, mut total) = (0, 0);
-        while rooms < SOCKET_QUOTA {
-            let want = (SOCKET_QUOTA - rooms).min(self.at_once);
+        while rooms < quota {
+            let want = (quota - rooms).min(self.at_once);
             let filled = self.receive(io, index, want);
             rooms += filled;
             let mut first = 0;
             while first < filled {
                 let last = self.portion(first, filled);
-                total += self.open(mind, io, now, first, last);
+                total += match last - first {
+                    1 if self.got.get(first).map_or(0, Got::datagrams) == 1 => {
+                        self.open::<_, 1>(mind, io, clock.now, first, last)
+                    }
+                    _ => self.open::<_, BATCH>(mind, io, clock.now, first, last),
+                };
                 self.deliver(mind, io);
                 first = last;
             }
@@ -113,6 +120,8 @@ impl Rx {
             }
         }
         if let Some(slot) = io.sockets.get_mut(index) {
+            // Several in one room mean that more are coming.
+            slot.quota.had(rooms, total > rooms, clock.micros);
             slot.count_lost(mind);
         }
         total
@@ -161,8 +170,15 @@ impl Rx {
     }
 
     /// Decides on the datagrams of some rooms, and notes the frames that go to devices; how many
-    /// datagrams there were.
-    fn open<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, first: usize, last: usize) -> usize {
+    /// datagrams there were. `N` are handed to the engine at a time.
+    fn open<M: Mind, const N: usize>(
+        &mut self,
+        mind: &mut M,
+        io: &mut Io,
+        now: Instant,
+        first: usize,
+        last: usize,
+    ) -> usize {
         let Rx { rooms, got, items, merger, merge, .. } = self;
         let got = got.get(first..last).unwrap_or_default();
         let rooms = rooms.chunks_exact_mut(BUFFER_LEN).skip(first);
@@ -177,7 +193,7 @@ impl Rx {
         let mut total = 0;
         loop {
             let mut count = 0;
-            let mut frames: [Frame<'_>; BATCH] = array::from_fn(|_| match datagrams.next() {
+            let mut frames: [Frame<'_>; N] = array::from_fn(|_| match datagrams.next() {
                 Some((datagram, got)) => {
                     count += 1;
                     let len = datagram.len();

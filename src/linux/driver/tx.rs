@@ -68,6 +68,10 @@ impl Decided {
 pub(super) struct Tx {
     packets: Box<[u8]>,
     used: usize,
+    /// A batch of frames as they were read, and as the engine decided on them. Kept, for one frame is
+    /// not to cost the initialisation of places for many.
+    reads: Box<[Read]>,
+    decided: Box<[Option<Decided>]>,
     pub(super) outbox: Outbox,
     /// Whom a flood goes to; has room for every VTEP.
     targets: Vec<Target>,
@@ -82,6 +86,8 @@ impl Tx {
         Tx {
             packets: vec![0; PACKETS].into_boxed_slice(),
             used: 0,
+            reads: vec![Read::default(); BATCH].into_boxed_slice(),
+            decided: vec![None; BATCH].into_boxed_slice(),
             outbox: Outbox::new(level),
             targets: Vec::with_capacity(vteps),
             segments: level >= Offload::Gso,
@@ -100,15 +106,17 @@ impl Tx {
         let Some(slot) = io.taps.get(index) else { return 0 };
         let (port, quota) = (slot.port, slot.quota.get());
         let (mut total, mut superframe) = (0, false);
+        let mut reads = core::mem::take(&mut self.reads);
         loop {
-            let mut reads = [Read::default(); BATCH];
             let want = quota.saturating_sub(total).min(BATCH);
             let (count, read, more) = self.read(io, index, reads.get_mut(..want).unwrap_or_default());
             total += read;
-            let batch = reads.get_mut(..count).unwrap_or_default();
+            let batch = reads.get(..count).unwrap_or_default();
             superframe = superframe || batch.iter().any(|read| read.cut.is_some());
-            if !batch.is_empty() {
-                self.decide(mind, io, clock.now, port, batch);
+            match batch {
+                [] => {}
+                [_] => self.decide::<_, 1>(mind, io, clock.now, port, batch),
+                _ => self.decide::<_, BATCH>(mind, io, clock.now, port, batch),
             }
             // What has left needs no memory, and what is read next finds this in the cache.
             if self.outbox.is_empty() {
@@ -118,6 +126,7 @@ impl Tx {
                 break;
             }
         }
+        self.reads = reads;
         if let Some(slot) = io.taps.get_mut(index) {
             slot.quota.had(total, superframe, clock.micros);
             slot.count_lost(mind);
@@ -169,14 +178,22 @@ impl Tx {
         (count, total, true)
     }
 
-    /// Has the engine decide about frames that were read behind each other, and does what it says.
-    fn decide<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, port: PortId, reads: &[Read]) {
-        let mut decided: [Option<Decided>; BATCH] = [None; BATCH];
+    /// Has the engine decide about frames that were read behind each other, `N` at most, and does what
+    /// it says.
+    fn decide<M: Mind, const N: usize>(
+        &mut self,
+        mind: &mut M,
+        io: &mut Io,
+        now: Instant,
+        port: PortId,
+        reads: &[Read],
+    ) {
+        let mut decided = core::mem::take(&mut self.decided);
         {
             let start = reads.first().map_or(0, |r| r.room.0);
             let mut rest = self.packets.get_mut(start..).unwrap_or_default();
             let mut waiting = reads.iter();
-            let mut frames: [Frame<'_>; BATCH] = array::from_fn(|_| {
+            let mut frames: [Frame<'_>; N] = array::from_fn(|_| {
                 let Some(read) = waiting.next() else { return Frame::default() };
                 let size = read.room.1.saturating_sub(read.room.0);
                 let (room, tail) = core::mem::take(&mut rest).split_at_mut_checked(size).unwrap_or_default();
@@ -190,9 +207,10 @@ impl Tx {
                 for _ in batch {
                     mind.count_drop(DropReason::NotHandled, None, None, None);
                 }
+                self.decided = decided;
                 return;
             }
-            for ((frame, read), place) in batch.iter().zip(reads).zip(&mut decided) {
+            for ((frame, read), place) in batch.iter().zip(reads).zip(&mut *decided) {
                 let range = frame.range();
                 *place = frame.verdict().map(|verdict| Decided {
                     verdict,
@@ -207,9 +225,10 @@ impl Tx {
                 });
             }
         }
-        for d in decided.iter().flatten() {
+        for d in decided.iter().take(reads.len()).flatten() {
             self.carry(mind, io, now, port, d);
         }
+        self.decided = decided;
     }
 
     fn carry<M: Mind>(&mut self, mind: &mut M, io: &mut Io, now: Instant, port: PortId, d: &Decided) {
