@@ -222,13 +222,8 @@ impl Walks {
             let lane = self.lanes[n] as usize % LANES;
             let (chunk, entry) = (addrs[lane].to_key().step(depth), self.cells[n]);
             let Some(node) = arena::behind(cells, entry) else { break };
-            let (mut best, mut more) = (cell::fallback_value(node.word(3)), true);
-            if let Some(head) = find::head(cells, entry) {
-                more = find::has_children(head);
-                best = select_unpredictable(more, best, find::head_value(head, chunk));
-            }
-            self.best[lane] = best;
-            counts = self.step(lane, node, chunk, more, counts);
+            self.best[lane] = cell::fallback_value(node.word(3));
+            counts = self.step(lane, node, chunk, true, counts);
         }
         counts
     }
