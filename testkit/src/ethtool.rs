@@ -18,6 +18,22 @@ pub const TX_SEGMENTATION: &[&str] = &[
     "tx-udp-segmentation",
     "tx-generic-segmentation",
 ];
+/// Segmentation that the device would do, of tunnelled packets too. Off: the kernel cuts superframes
+/// just before the device, as for a network card without offloads, and no frame on the wire is longer
+/// than the MTU; the stack above still works on superframes.
+pub const TX_DEVICE_SEGMENTATION: &[&str] = &[
+    "tx-tcp-segmentation",
+    "tx-tcp-ecn-segmentation",
+    "tx-tcp-mangleid-segmentation",
+    "tx-tcp6-segmentation",
+    "tx-udp-segmentation",
+    "tx-udp_tnl-segmentation",
+    "tx-udp_tnl-csum-segmentation",
+    "tx-gre-segmentation",
+    "tx-gre-csum-segmentation",
+    "tx-ipxip4-segmentation",
+    "tx-ipxip6-segmentation",
+];
 /// Merging of received segments.
 pub const RX_MERGING: &[&str] = &["rx-gro"];
 

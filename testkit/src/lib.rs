@@ -13,6 +13,8 @@ pub mod pcapng;
 #[cfg(target_os = "linux")]
 pub mod capture;
 #[cfg(target_os = "linux")]
+pub mod crowd;
+#[cfg(target_os = "linux")]
 pub mod ethtool;
 #[cfg(target_os = "linux")]
 mod netlink;
@@ -21,11 +23,17 @@ pub mod netns;
 #[cfg(target_os = "linux")]
 pub mod probe;
 #[cfg(target_os = "linux")]
+pub mod program;
+#[cfg(target_os = "linux")]
+pub mod relay;
+#[cfg(target_os = "linux")]
 pub mod rtnl;
 #[cfg(target_os = "linux")]
 pub mod skip;
 #[cfg(target_os = "linux")]
 pub mod suite;
+#[cfg(target_os = "linux")]
+pub mod transfer;
 
 #[cfg(target_os = "linux")]
 pub use netns::NetNs;

@@ -177,6 +177,22 @@ impl NetNs {
         self.run(|| fs::write(path, value))
     }
 
+    /// Counters of the namespace's IP stack, as `Udp RcvbufErrors` and `Udp6 RcvbufErrors`; 0 for one
+    /// that the kernel does not have.
+    pub fn counter(&self, protocol: &str, name: &str) -> io::Result<u64> {
+        let read = |file: &str| self.run(|| fs::read_to_string(format!("/proc/thread-self/net/{file}")));
+        // A line of names and a line of numbers for each protocol; one of both for IPv6.
+        let (v4, v6) = (read("snmp")?, read("snmp6").unwrap_or_default());
+        let mut lines = v4.lines().filter_map(|l| l.strip_prefix(protocol)?.strip_prefix(": "));
+        if let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
+            let mut pairs = names.split(' ').zip(numbers.split(' '));
+            return Ok(pairs.find(|(n, _)| *n == name).and_then(|(_, v)| v.parse().ok()).unwrap_or(0));
+        }
+        let wanted = format!("{protocol}{name}");
+        let mut pairs = v6.lines().filter_map(|l| l.split_once(char::is_whitespace));
+        Ok(pairs.find(|(n, _)| *n == wanted).and_then(|(_, v)| v.trim().parse().ok()).unwrap_or(0))
+    }
+
     /// Moves the calling thread, which is one of ours.
     fn enter(&self) {
         setns(self.as_fd(), CloneFlags::CLONE_NEWNET).expect("a namespace that we made can be entered");

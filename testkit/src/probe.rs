@@ -3,13 +3,15 @@
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Read};
+use std::net::UdpSocket;
 use std::time::Instant;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::NetNs;
+pub use crate::transfer::Transfer;
+use crate::transfer::{Content, Stream};
 
 /// What [`ping`] sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ fn echo(to: IpAddr, id: u16, sequence: u16, payload: usize) -> Vec<u8> {
     let mut packet = vec![if to.is_ipv4() { 8 } else { 128 }, 0, 0, 0];
     packet.extend(id.to_be_bytes());
     packet.extend(sequence.to_be_bytes());
-    packet.extend(stream(u64::from(sequence)).take(payload));
+    packet.extend(content(sequence.into(), payload));
     // For ICMPv6 the kernel does it, which knows the source address.
     if to.is_ipv4() {
         let words = packet.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0)));
@@ -123,22 +125,6 @@ fn answered(mut socket: &Socket, to: IpAddr, request: &[u8], deadline: Instant) 
     }
 }
 
-/// A transfer that arrived whole and unchanged.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Transfer {
-    /// Octets of payload.
-    pub bytes: u64,
-    /// From the first octet sent to the last one compared.
-    pub elapsed: Duration,
-}
-
-impl Transfer {
-    /// Payload bits per second.
-    pub fn bits_per_second(&self) -> f64 {
-        self.bytes as f64 * 8.0 / self.elapsed.as_secs_f64().max(1e-9)
-    }
-}
-
 /// Sends `bytes` octets over one TCP connection, from a socket in `sender` to one in `receiver` that
 /// listens on `to`, and compares every octet on arrival. An error says what differed or did not come
 /// within `timeout`.
@@ -149,73 +135,7 @@ pub fn tcp_transfer(
     bytes: u64,
     timeout: Duration,
 ) -> io::Result<Transfer> {
-    let deadline = Instant::now() + timeout;
-    let listener = receiver.run(|| TcpListener::bind((to, 0)))?;
-    let addr = listener.local_addr()?;
-    std::thread::scope(|scope| {
-        let receiving = scope.spawn(|| {
-            // On Linux the receive timeout of a listener is that of accept.
-            SockRef::from(&listener).set_read_timeout(Some(timeout))?;
-            let (stream, _) = listener.accept()?;
-            compare(stream, bytes, deadline)
-        });
-        let sending = sender.run(|| {
-            let stream = TcpStream::connect_timeout(&addr, timeout)?;
-            let start = Instant::now();
-            send_all(stream, bytes, deadline).map(|()| start)
-        });
-        let received = receiving.join().map_err(|_| io::Error::other("the receiver panicked"))?;
-        let start = sending?;
-        let end = received?;
-        Ok(Transfer { bytes, elapsed: end.saturating_duration_since(start) })
-    })
-}
-
-const CHUNK: usize = 128 << 10;
-/// The stream's content repeats after this prime number of octets, so that no lost or repeated power
-/// of two of octets goes unseen.
-const PERIOD: usize = 65_521;
-
-fn content() -> Vec<u8> {
-    let period: Vec<u8> = stream(7).take(PERIOD).collect();
-    period.iter().cycle().take(PERIOD + CHUNK).copied().collect()
-}
-
-fn send_all(mut stream: TcpStream, bytes: u64, deadline: Instant) -> io::Result<()> {
-    let content = content();
-    let mut sent = 0;
-    while sent < bytes {
-        stream.set_write_timeout(Some(left(deadline)?))?;
-        let from = (sent % PERIOD as u64) as usize;
-        let len = (bytes - sent).min(CHUNK as u64) as usize;
-        sent += stream.write(&content[from..from + len])? as u64;
-    }
-    stream.shutdown(std::net::Shutdown::Write)
-}
-
-fn compare(mut stream: TcpStream, bytes: u64, deadline: Instant) -> io::Result<Instant> {
-    let content = content();
-    let mut buffer = vec![0; CHUNK];
-    let mut got = 0;
-    loop {
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        let len = stream.read(&mut buffer)?;
-        if len == 0 {
-            break;
-        }
-        let from = (got % PERIOD as u64) as usize;
-        if buffer[..len] != content[from..from + len] {
-            return Err(io::Error::other(format!(
-                "the stream differs between octets {got} and {}",
-                got + len as u64
-            )));
-        }
-        got += len as u64;
-    }
-    if got != bytes {
-        return Err(io::Error::other(format!("{got} of {bytes} octets arrived")));
-    }
-    Ok(Instant::now())
+    Stream { bytes, writes: &[], seed: 7, timeout }.run(receiver, sender, to)
 }
 
 /// What became of the datagrams of [`udp_exchange`].
@@ -248,7 +168,7 @@ pub fn udp_exchange(
     let mut buffer = vec![0; 65_536];
     for number in 0..count {
         let number = number.to_be_bytes();
-        let request: Vec<u8> = number.into_iter().chain(stream(u64::from(number[3]))).take(size).collect();
+        let request: Vec<u8> = number.into_iter().chain(content(number[3].into(), size)).take(size).collect();
         result.sent += 1;
         let deadline = Instant::now() + timeout;
         if socket.send(&request).is_err() {
@@ -287,13 +207,9 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Octets without a pattern, the same for the same seed (xorshift64).
-fn stream(seed: u64) -> impl Iterator<Item = u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    std::iter::from_fn(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        Some((state >> 32) as u8)
-    })
+/// Octets without a pattern, the same for the same seed.
+fn content(seed: u64, len: usize) -> Vec<u8> {
+    let mut octets = vec![0; len];
+    Content::new(seed).fill(0, &mut octets);
+    octets
 }

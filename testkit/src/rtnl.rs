@@ -20,7 +20,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::netlink::{Raw, Socket, attributes};
+use crate::netlink::{Raw, Socket, attributes, push};
 use crate::netns::NetNs;
 
 /// A MAC address as octets.
@@ -297,6 +297,58 @@ impl Rtnl {
         self.set("set the MTU of", name, |m| m.attributes.push(LinkAttribute::Mtu(mtu)))
     }
 
+    /// Sets how many packets wait at most to be sent (`txqueuelen`).
+    pub fn set_queue_len(&mut self, name: &str, packets: u32) -> Result<(), Error> {
+        self.set("set the queue of", name, |m| m.attributes.push(LinkAttribute::TxQueueLen(packets)))
+    }
+
+    /// Sends at most so many octets a second, from a queue of `limit` octets (`tbf`): what is sent
+    /// stays with its socket until then. Again: changes it.
+    pub fn limit_rate(&mut self, name: &str, octets_per_second: u32, limit: u32) -> Result<(), Error> {
+        const NEW_QDISC: u16 = 36;
+        const ROOT: u32 = u32::MAX;
+        const KIND: u16 = 1;
+        const OPTIONS: u16 = 2;
+        const PARMS: u16 = 1;
+        const BURST: u16 = 6;
+        // struct tc_tbf_qopt: rate and peak rate (struct tc_ratespec), limit, buffer, mtu.
+        let mut parms = vec![0, 1, 0, 0, 0, 0, 0, 0];
+        parms.extend(octets_per_second.to_ne_bytes());
+        parms.extend([0; 12]);
+        parms.extend(limit.to_ne_bytes());
+        parms.extend([0; 8]);
+        let mut options = Vec::new();
+        push(&mut options, PARMS, &parms);
+        push(&mut options, BURST, &100_000u32.to_ne_bytes());
+        // struct tcmsg: family, interface, handle, parent, info.
+        let mut payload = vec![0; 4];
+        for word in [self.device(name)?.index, 0, ROOT, 0] {
+            payload.extend(word.to_ne_bytes());
+        }
+        push(&mut payload, KIND, b"tbf\0");
+        push(&mut payload, OPTIONS, &options);
+        self.0
+            .ask(Raw { kind: NEW_QDISC, payload }, NLM_F_CREATE | NLM_F_REPLACE)
+            .map_err(failed(format!("limit the rate of {name}")))?;
+        Ok(())
+    }
+
+    /// The kinds of the queueing disciplines of a device, `clsact` among them.
+    pub fn qdiscs(&mut self, name: &str) -> Result<Vec<String>, Error> {
+        const GET_QDISC: u16 = 38;
+        const HEADER_LEN: usize = 20;
+        const KIND: u16 = 1;
+        let index = self.device(name)?.index;
+        let message = Raw { kind: GET_QDISC, payload: vec![0; HEADER_LEN] };
+        let replies = self.0.dump(message).map_err(failed(format!("list the queues of {name}")))?;
+        let ours = replies.iter().filter(|r| r.payload.get(4..8) == Some(&index.to_ne_bytes()));
+        Ok(ours
+            .flat_map(|r| attributes(r.payload.get(HEADER_LEN..).unwrap_or(&[])))
+            .filter(|(kind, _)| *kind == KIND)
+            .map(|(_, name)| String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into())
+            .collect())
+    }
+
     /// Sets the MAC address.
     pub fn set_mac(&mut self, name: &str, mac: Mac) -> Result<(), Error> {
         self.set("set the MAC of", name, |m| m.attributes.push(LinkAttribute::Address(mac.into())))
@@ -324,6 +376,29 @@ impl Rtnl {
         Ok(())
     }
 
+    /// Removes an address.
+    pub fn delete_address(&mut self, name: &str, addr: IpAddr, prefix_len: u8) -> Result<(), Error> {
+        let mut message = AddressMessage::default();
+        message.header.index = self.device(name)?.index;
+        message.header.family = family(addr);
+        message.header.prefix_len = prefix_len;
+        message.attributes = vec![AddressAttribute::Local(addr), AddressAttribute::Address(addr)];
+        let what = format!("remove {addr}/{prefix_len} from {name}");
+        self.ask(what, RouteNetlinkMessage::DelAddress(message), 0)?;
+        Ok(())
+    }
+
+    /// Takes every address of `prefix` for one of this namespace's own (a route of type `local`).
+    pub fn add_local(&mut self, prefix: (IpAddr, u8)) -> Result<(), Error> {
+        const RT_TABLE_LOCAL: u8 = 255;
+        let mut message = route(prefix, RouteType::Local, RouteScope::Host);
+        message.header.table = RT_TABLE_LOCAL;
+        message.attributes.push(RouteAttribute::Oif(self.device("lo")?.index));
+        let what = format!("make {}/{} local", prefix.0, prefix.1);
+        self.ask(what, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        Ok(())
+    }
+
     /// Adds a route to `prefix` through `gateway`, or on the link of `name` when there is none.
     pub fn add_route(
         &mut self,
@@ -331,21 +406,9 @@ impl Rtnl {
         gateway: Option<IpAddr>,
         name: &str,
     ) -> Result<(), Error> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(prefix.0);
-        message.header.destination_prefix_length = prefix.1;
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Static;
-        message.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
-        message.header.kind = RouteType::Unicast;
-        let address = |a| match a {
-            IpAddr::V4(a) => RouteAddress::Inet(a),
-            IpAddr::V6(a) => RouteAddress::Inet6(a),
-        };
-        if prefix.1 > 0 {
-            message.attributes.push(RouteAttribute::Destination(address(prefix.0)));
-        }
-        message.attributes.extend(gateway.map(|g| RouteAttribute::Gateway(address(g))));
+        let scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        let mut message = route(prefix, RouteType::Unicast, scope);
+        message.attributes.extend(gateway.map(|g| RouteAttribute::Gateway(route_address(g))));
         message.attributes.push(RouteAttribute::Oif(self.device(name)?.index));
         let what = format!("add route {}/{} on {name}", prefix.0, prefix.1);
         self.ask(what, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)?;
@@ -438,6 +501,26 @@ impl Rtnl {
             Some(entry)
         });
         Ok(entries.collect())
+    }
+}
+
+fn route(prefix: (IpAddr, u8), kind: RouteType, scope: RouteScope) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(prefix.0);
+    message.header.destination_prefix_length = prefix.1;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    (message.header.kind, message.header.scope) = (kind, scope);
+    if prefix.1 > 0 {
+        message.attributes.push(RouteAttribute::Destination(route_address(prefix.0)));
+    }
+    message
+}
+
+fn route_address(addr: IpAddr) -> RouteAddress {
+    match addr {
+        IpAddr::V4(a) => RouteAddress::Inet(a),
+        IpAddr::V6(a) => RouteAddress::Inet6(a),
     }
 }
 

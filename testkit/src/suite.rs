@@ -34,16 +34,50 @@ pub struct Case {
     pub needs: &'static [Need],
     /// When it is killed.
     pub timeout: Duration,
+    /// Runs only where it is asked for: `--ignored`, `--include-ignored`.
+    pub ignored: bool,
     /// The test; a panic is a failure. Runs on the main thread of its own process, in an empty
     /// network namespace with loopback up.
-    pub run: fn(),
+    pub run: Run,
+}
+
+/// The body of a [`Case`].
+#[derive(Debug, Clone, Copy)]
+pub enum Run {
+    /// A test of its own.
+    Plain(fn()),
+    /// One row of a table of tests, by its number.
+    Row(fn(usize), usize),
 }
 
 impl Case {
     /// A case with a time limit of a minute.
     pub const fn new(name: &'static str, needs: &'static [Need], run: fn()) -> Case {
-        Case { name, needs, timeout: Duration::from_secs(60), run }
+        Case { name, needs, timeout: Duration::from_secs(60), ignored: false, run: Run::Plain(run) }
     }
+
+    /// Row `number` of a table, with a time limit of a minute. The name is kept for ever: tables of
+    /// cases are made once in a process.
+    pub fn row(name: String, needs: &'static [Need], run: fn(usize), number: usize) -> Case {
+        let run = Run::Row(run, number);
+        Case { name: name.leak(), needs, timeout: Duration::from_secs(60), ignored: false, run }
+    }
+
+    /// With another time limit.
+    pub const fn within(self, timeout: Duration) -> Case {
+        Case { timeout, ..self }
+    }
+
+    /// One that runs only where it is asked for, if so.
+    pub const fn only_if_asked(self, ignored: bool) -> Case {
+        Case { ignored, ..self }
+    }
+}
+
+/// Whether this process is the one of a case. The other one, which starts those, can make ready what
+/// all of them need.
+pub fn is_case() -> bool {
+    env::var_os(CASE).is_some()
 }
 
 /// The `main` of a test binary: runs the cases as the arguments of `cargo test` say, and exits.
@@ -52,13 +86,22 @@ pub fn main(cases: &'static [Case]) -> ! {
         let case = cases.iter().find(|c| name == c.name);
         std::process::exit(case.map_or(FAILED, child));
     }
-    let trials =
-        cases.iter().map(|case| Trial::test(case.name, || parent(case).map_err(Failed::from))).collect();
+    let trial = |case: &'static Case| {
+        Trial::test(case.name, || parent(case).map_err(Failed::from)).with_ignored_flag(case.ignored)
+    };
+    let trials = cases.iter().map(trial).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     if skip::count() > 0 {
         eprintln!("{} of these were skipped, see above", skip::count());
     }
     conclusion.exit()
+}
+
+/// Ends the process of a case that finds out only now that it cannot run on this machine: skipped, as
+/// if it had not begun.
+pub fn skip(why: &Skip) -> ! {
+    println!("{MARK}{why}");
+    std::process::exit(SKIPPED)
 }
 
 /// In the process of one case, single-threaded so far.
@@ -72,7 +115,11 @@ fn child(case: &Case) -> i32 {
             return SKIPPED;
         }
     }
-    match std::panic::catch_unwind(case.run) {
+    let run = || match case.run {
+        Run::Plain(run) => run(),
+        Run::Row(run, number) => run(number),
+    };
+    match std::panic::catch_unwind(run) {
         Ok(()) => 0,
         Err(_) => FAILED,
     }

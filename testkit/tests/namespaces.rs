@@ -11,8 +11,10 @@ use overlane_testkit::capture::{Capture, Limits};
 use overlane_testkit::ethtool::{TX_CHECKSUM, TX_SEGMENTATION, set_features};
 use overlane_testkit::netns::{Need, NetNs};
 use overlane_testkit::probe::{Ping, ping, tcp_transfer, udp_exchange};
+use overlane_testkit::relay::{Faults, Relay, Relayed, Side};
 use overlane_testkit::rtnl::{Rtnl, Vxlan};
 use overlane_testkit::suite::{self, Case};
+use overlane_testkit::transfer::{Datagrams, Stream};
 
 const ALL: &[Need] = &[Need::Tap, Need::Veth, Need::Bridge, Need::Vxlan];
 
@@ -22,6 +24,9 @@ const CASES: &[Case] = &[
     Case::new("veth_carries_everything", &[Need::Veth], veth_carries_everything),
     Case::new("probes_notice_what_is_lost", &[Need::Veth], probes_notice_what_is_lost),
     Case::new("features_turned_off", &[Need::Veth], features_turned_off),
+    Case::new("transfers_of_every_kind", &[Need::Veth], transfers_of_every_kind),
+    Case::new("relay_decides_by_seed", &[], relay_decides_by_seed),
+    Case::new("rates_are_limited", &[Need::Veth], rates_are_limited),
     Case::new("bridge_forwards", &[Need::Veth, Need::Bridge], bridge_forwards),
     Case::new("kernel_vxlan_over_ipv4", &[Need::Veth, Need::Vxlan], kernel_vxlan_over_ipv4),
     Case::new("kernel_vxlan_over_ipv6", &[Need::Veth, Need::Vxlan], kernel_vxlan_over_ipv6),
@@ -142,6 +147,106 @@ fn features_turned_off() {
     set_features(&a, "u0", TX_SEGMENTATION, true).unwrap();
     assert!(longest() > 1514);
     assert!(set_features(&a, "nowhere", TX_CHECKSUM, true).is_err());
+}
+
+fn transfers_of_every_kind() {
+    let (a, b, ..) = joined();
+    for to in ["10.99.0.2", "fd99::2"].map(ip) {
+        let stream =
+            Stream { bytes: 300_000, writes: &[1, 1447, 1448, 1449, 65_536], seed: 1, timeout: TIMEOUT };
+        assert_eq!(stream.run(&b, &a, to).unwrap().bytes, 300_000);
+        let small = Datagrams { sizes: &[1, 7, 8, 1472, 1473, 65_507], ..Datagrams::default() };
+        let cut =
+            Datagrams { sizes: &[1000, 100], at_once: 10, shorter: 3, window: 20, ..Datagrams::default() };
+        for datagrams in [small, cut] {
+            let done = datagrams.run(&b, &a, to).unwrap();
+            assert_eq!(
+                (done.sent, done.received, done.repeated, done.refused),
+                (100, 100, 0, 0),
+                "{datagrams:?}"
+            );
+        }
+    }
+}
+
+/// What a relay with these faults does to 2,000 datagrams, and what arrives.
+fn relayed(faults: Faults) -> (Relayed, Vec<u32>) {
+    const COUNT: u32 = 2000;
+    let here = NetNs::new("here").unwrap();
+    let [from, to] = ["127.0.0.1:7001", "127.0.0.4:7004"]
+        .map(|addr| here.run(|| std::net::UdpSocket::bind(addr).unwrap()));
+    let side = |local: &str, vtep: &std::net::UdpSocket| Side {
+        local: local.parse().unwrap(),
+        vtep: vtep.local_addr().unwrap(),
+    };
+    let sides = [side("127.0.0.2:7002", &from), side("127.0.0.3:7003", &to)];
+    let relay = Relay::start(&here, sides, faults).unwrap();
+    to.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut buffer = [0; 100];
+    let arrived = std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| {
+            let (mut arrived, mut buffer) = (Vec::new(), [0; 100]);
+            while let Ok((len, from)) = to.recv_from(&mut buffer) {
+                assert_eq!((len, from), (4, sides[1].local));
+                arrived.push(u32::from_be_bytes(buffer[..4].try_into().unwrap()));
+            }
+            arrived
+        });
+        for n in 0..COUNT {
+            from.send_to(&n.to_be_bytes(), sides[0].local).unwrap();
+            // The relay's buffer may be small.
+            while n % 100 == 99 && relay.counters()[0].received <= u64::from(n) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        receiving.join().unwrap()
+    });
+    to.send_to(b"back", sides[1].local).unwrap();
+    from.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    if faults.loss == 0 {
+        assert_eq!(from.recv_from(&mut buffer).unwrap(), (4, sides[0].local));
+    }
+    (relay.counters()[0], arrived)
+}
+
+fn relay_decides_by_seed() {
+    let (_, arrived) = relayed(Faults::NONE);
+    assert!(arrived.iter().copied().eq(0..2000));
+    let (done, arrived) = relayed(Faults { loss: 1000, ..Faults::NONE });
+    assert_eq!((done.lost, arrived.len()), (2000, 0));
+
+    let some = Faults { seed: 1, loss: 100, duplicate: 100, ..Faults::NONE };
+    let ((first, arrived), (again, the_same)) = (relayed(some), relayed(some));
+    assert_eq!((first, &arrived), (again, &the_same), "the seed decides");
+    let (other, _) = relayed(Faults { seed: 2, ..some });
+    assert_ne!(first, other);
+    assert!((120..280).contains(&first.lost) && (100..280).contains(&first.duplicated), "{first:?}");
+    assert_eq!(arrived.len() as u64, 2000 - first.lost + first.duplicated);
+
+    let held = Faults { seed: 3, reorder: 100, hold: Duration::from_millis(2), ..Faults::NONE };
+    let (done, mut arrived) = relayed(held);
+    assert!(done.reordered > 100 && !arrived.is_sorted(), "{done:?}");
+    arrived.sort();
+    assert!(arrived.into_iter().eq(0..2000));
+
+    let full = Faults { delay: Duration::from_millis(500), queue: 10, ..Faults::NONE };
+    let (done, arrived) = relayed(full);
+    assert!(done.overflowed > 0 && arrived.len() as u64 == 2000 - done.overflowed, "{done:?}");
+}
+
+fn rates_are_limited() {
+    let (a, b, mut ra, _) = joined();
+    ra.limit_rate("u0", 1_000_000, 1 << 20).unwrap();
+    assert_eq!(ra.qdiscs("u0").unwrap(), ["tbf"]);
+    let slow = tcp_transfer(&b, &a, ip("10.99.0.2"), 1 << 20, TIMEOUT).unwrap();
+    assert!(slow.elapsed > Duration::from_millis(500), "{slow:?}");
+    let before = a.counter("Udp", "OutDatagrams").unwrap();
+    ra.limit_rate("u0", 1_000_000_000, 1 << 20).unwrap();
+    assert_eq!(udp_exchange(&b, &a, ip("10.99.0.2"), 10, 100, TIMEOUT).unwrap().echoed, 10);
+    assert_eq!(a.counter("Udp", "OutDatagrams").unwrap() - before, 10);
+    ra.set_queue_len("u0", 5).unwrap();
+    ra.delete_address("u0", ip("10.99.0.1"), 24).unwrap();
+    assert_eq!(ra.delete_address("u0", ip("10.99.0.1"), 24).unwrap_err().errno(), Some(99));
 }
 
 fn bridge_forwards() {

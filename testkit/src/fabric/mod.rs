@@ -31,7 +31,7 @@
 mod check;
 mod link;
 mod pod;
-mod rng;
+pub(crate) mod rng;
 mod run;
 mod trace;
 
