@@ -378,7 +378,8 @@ impl Driver {
     }
 
     fn serve(&mut self, max_wait: Duration) -> Result<Turn, Error> {
-        self.plane.turn(&mut self.engine, self.start, max_wait)
+        let mut clock = Clock::read(self.start);
+        self.plane.turn(&mut self.engine, &mut clock, self.start, max_wait)
     }
 }
 
@@ -451,22 +452,24 @@ impl Plane {
         self.watch.wait(Some(time)).map_err(|e| Error::new("wait for", "devices and sockets", e))
     }
 
-    /// One turn of a thread that has the engine for itself.
+    /// One turn of a thread that has the engine for itself. `clock` was read lately, and is read again
+    /// behind the wait: a turn reads it once.
     fn turn(
         &mut self,
         engine: &mut Engine<Heap>,
+        clock: &mut Clock,
         start: std::time::Instant,
         max_wait: Duration,
     ) -> Result<Turn, Error> {
         let wait = match engine.next_timeout() {
-            Some(due) => due.saturating_since(Clock::read(start).now).min(max_wait),
+            Some(due) => due.saturating_since(clock.now).min(max_wait),
             None => max_wait,
         };
         let ready = self.wait(wait)?;
-        let clock = Clock::read(start);
+        *clock = Clock::read(start);
         let mut turn = Turn::default();
         if ready > 0 {
-            turn = self.serve(engine, clock);
+            turn = self.serve(engine, *clock);
         }
         turn.aged = engine.handle_timeout(clock.now, AGEING_BUDGET);
         match self.io.failure.take() {
@@ -483,17 +486,17 @@ impl Plane {
         wake: BorrowedFd<'_>,
         time: Option<Duration>,
     ) -> Result<Turn, Error> {
-        let now = || Clock::read(start).now;
-        let end = time.map(|time| now() + time);
+        let mut clock = Clock::read(start);
+        let end = time.map(|time| clock.now + time);
         self.watch.set_wake(Some(wake));
         let mut sum = Turn::default();
         let result = loop {
-            let wait = end.map_or(Duration::MAX, |end| end.saturating_since(now()));
-            match self.turn(engine, start, wait) {
+            let wait = end.map_or(Duration::MAX, |end| end.saturating_since(clock.now));
+            match self.turn(engine, &mut clock, start, wait) {
                 Ok(turn) => sum += turn,
                 Err(error) => break Err(error),
             }
-            if sum.woken || end.is_some_and(|end| now() >= end) {
+            if sum.woken || end.is_some_and(|end| clock.now >= end) {
                 break Ok(sum);
             }
         };

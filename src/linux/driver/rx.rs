@@ -112,7 +112,9 @@ impl Rx {
                     }
                     _ => self.open::<_, BATCH>(mind, io, clock.now, first, last),
                 };
-                self.deliver(mind, io);
+                if !self.items.is_empty() {
+                    self.deliver(mind, io);
+                }
                 first = last;
             }
             if filled < want {
@@ -212,6 +214,14 @@ impl Rx {
                 let Some((at, got)) = places.next() else { return total };
                 let (range, vni) = (frame.range(), frame.vni());
                 let (lane, joins) = match frame.verdict() {
+                    // Alone, it has nobody to be joined with.
+                    Some(Verdict::ToPort(port)) if N == 1 => {
+                        let header = if got.uso > 0 { uso_header(frame.bytes(), got.uso) } else { None };
+                        if let Some(reason) = io.write(port, frame.bytes(), header) {
+                            mind.count_drop(reason, vni, None, Some(port));
+                        }
+                        continue;
+                    }
                     Some(Verdict::ToPort(port)) => {
                         (u32::from(port.0), *merge && takes_joined(io, port, frame.bytes()))
                     }
