@@ -54,11 +54,39 @@ class Overlane:
         top.make_pods(mtu)
         for side in HOSTS:
             top.start(side, (
-                self.program, "--tap", "tap0", "--vni", str(VNI), *self.more,
+                self.program, "--tap", "tap0", "--vni", str(VNI), *self.options(side),
                 "--local", f"{UNDERLAY_ADDR[side]}:{PORT}", "--remote", f"{UNDERLAY_ADDR[other(side)]}:{PORT}",
             ))
             top.wait_for_device(side, "tap0")
             top.join(side, "tap0", mtu)
+
+    def options(self, side):
+        return self.more
+
+
+class FullTables(Overlane):
+    """`Overlane` that knows a crowd of VTEPs and of MAC addresses besides the one that matters."""
+
+    VTEPS, MACS = 1000, 65536
+    # Each side's remotes are addresses of the other host, on which nobody listens.
+    CROWD = {"A": "198.18", "B": "198.19"}
+
+    def up(self, top):
+        crowd = os.path.join(os.path.dirname(self.program), os.pardir, "crowd")
+        if not os.access(crowd, os.X_OK):
+            raise Failed(f"no program {crowd}: cargo build --release -p overlane-testkit")
+        for side in HOSTS:
+            prefix = self.CROWD[side] + ".0.0/16"
+            run("ip", "-n", host(side), "route", "add", prefix, "via", UNDERLAY_ADDR[other(side)])
+            run("ip", "-n", host(other(side)), "route", "add", "local", prefix, "dev", "lo")
+        super().up(top)
+        for side in HOSTS:
+            run(*inside(host(other(side)), crowd, f"{UNDERLAY_ADDR[side]}:{PORT}", str(VNI),
+                        self.CROWD[side] + ".0.0", str(self.VTEPS - 1), str(self.MACS)))
+
+    def options(self, side):
+        remotes = (f"{self.CROWD[side]}.{n >> 8}.{n & 255}" for n in range(1, self.VTEPS))
+        return (*self.more, "--macs", str(self.MACS), *(word for addr in remotes for word in ("--remote", addr)))
 
 
 class OpenVswitch:
@@ -159,6 +187,7 @@ def all_variants(program):
     }
     variants = [Plain(), KernelVxlan(), OpenVswitch(), Fastd(), FlannelUdp()]
     variants += [Overlane(name, program, more) for name, more in rungs.items()]
+    variants += [FullTables("overlane-full-tables", program)]
     return {variant.name: variant for variant in variants}
 
 
