@@ -36,14 +36,29 @@ pub struct Rung {
     used: &'static str,
     /// It hands the kernel many packets as one.
     pub joins: bool,
+    pub threads: u64,
 }
 
 /// All of them, each tested as all others.
 pub const RUNGS: &[Rung] = &[
-    Rung { name: "none", args: &["--offload", "none"], used: "none", joins: false },
-    Rung { name: "batch", args: &["--offload", "batch"], used: "batch", joins: false },
-    Rung { name: "gso", args: &["--offload", "gso"], used: "gso", joins: true },
-    Rung { name: "tunnel", args: &["--offload", "tunnel"], used: "tunnel", joins: true },
+    Rung { name: "none", args: &["--offload", "none"], used: "none", joins: false, threads: 1 },
+    Rung { name: "batch", args: &["--offload", "batch"], used: "batch", joins: false, threads: 1 },
+    Rung { name: "gso", args: &["--offload", "gso"], used: "gso", joins: true, threads: 1 },
+    Rung { name: "tunnel", args: &["--offload", "tunnel"], used: "tunnel", joins: true, threads: 1 },
+    Rung {
+        name: "gso-3",
+        args: &["--offload", "gso", "--threads", "3"],
+        used: "gso",
+        joins: true,
+        threads: 3,
+    },
+    Rung {
+        name: "tunnel-2",
+        args: &["--offload", "tunnel", "--threads", "2"],
+        used: "tunnel",
+        joins: true,
+        threads: 2,
+    },
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
