@@ -23,7 +23,7 @@ const MESSAGES: usize = 64;
 /// Parts of one system call: some sends of many segments, each in two parts.
 const PARTS: usize = 1024;
 /// Octets of headers that wait for one flush.
-pub(super) const HEADERS: usize = 96 << 10;
+pub(super) const HEADERS: usize = 128 << 10;
 /// Octets of one send: with Ethernet, IPv6 and UDP headers less than the 65,536 of a superframe.
 const MAX_OCTETS: usize = 65_400;
 /// VTEPs whose last run is kept in mind.

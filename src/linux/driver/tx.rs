@@ -24,8 +24,10 @@ use crate::wire::vxlan::{self, GroupPolicy, VxlanHeader};
 /// shows that it was no longer than that.
 const ROOM: usize = HEADROOM + BUFFER_LEN + 56;
 
-/// Octets of packets that wait for one flush: eight of the longest, or thousands of small ones.
-const PACKETS: usize = 8 * ROOM;
+/// Octets of packets that wait for one flush: 32 of the longest, or thousands of small ones. A stream's
+/// superframe is a little more than one send carries; the more of them are cut together, the fewer sends
+/// are nearly empty.
+const PACKETS: usize = 32 * ROOM;
 
 /// Frames that one turn takes from one device.
 pub(super) const TAP_QUOTA: usize = 256;
