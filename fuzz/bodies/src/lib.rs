@@ -12,7 +12,7 @@
 //! | [`engine_ops`] | an engine and operations on it | every memory agrees; counters add up; refused commands change nothing; no table refers to what is gone |
 //! | [`fdb_ops`] | operations on an FDB | as a map, but for evictions that the rules allow |
 //! | [`lpm_ops`] | operations on route tables | as a list |
-//! | [`superframe`] | a virtio-net header and a frame | every segment lies inside, and its headers are right |
+//! | [`superframe`] | a virtio-net header and a frame | every segment lies inside, and its headers are right; arrived as one with others, no datagram becomes part of another |
 //! | [`merge`] | segments of some flows, damaged | each frame is in one group; cut again, a group is what went in |
 //! | [`ffi_calls`] | calls through the C ABI, sensible and not | two engines agree, packets in an arena or in buffers; no bug's status; a refused call changes nothing; no octet beyond what was lent is touched |
 //!

@@ -1,14 +1,19 @@
 //! Superframes: cut by any header, and merged from damaged segments.
 
-use overlane::linux::offload::{MAX_HEADER_LEN, Merger, Superframe, VirtioNetHeader, VirtioNetTunnelHeader};
+use overlane::addr::Vni;
+use overlane::linux::offload::{
+    Gro, MAX_HEADER_LEN, Merger, Superframe, VirtioNetHeader, VirtioNetTunnelHeader,
+};
 use overlane::wire::checksum::{Sum, pseudo_header_v4, pseudo_header_v6, update16};
 use overlane::wire::inner::{Inner, Network};
 use overlane::wire::ipv4::{self, protocol};
+use overlane::wire::vxlan::VxlanHeader;
 
 use crate::MAX_OPERATIONS;
 
 /// A virtio header of 10 octets and a frame. What is cut by that header, or by one that is made to
 /// fit the frame, has every payload inside the frame, in order and whole, and headers that are right.
+/// As the frame of a pod behind a VTEP, it becomes no part of another one's datagram, nor does it hold any.
 pub fn superframe(data: &[u8]) {
     let Some((header, frame)) = data.split_first_chunk::<{ VirtioNetHeader::LEN }>() else { return };
     let header = VirtioNetHeader::from_bytes(*header);
@@ -21,8 +26,56 @@ pub fn superframe(data: &[u8]) {
         assert!(at + 2 <= frame.len());
     }
     let _ = VirtioNetHeader::plan(frame, header.gso_size);
+    arrive(frame, usize::from(header.gso_size));
     cut(&header, frame);
     cut(&fitting(&header, frame), frame);
+}
+
+/// Arrives as one with others: as it is, merged, and in the payload of a superframe.
+fn arrive(frame: &[u8], segment: usize) {
+    let looks = |octets: &[u8]| {
+        let vxlan = octets.first_chunk::<8>().map(|h| u64::from_be_bytes(*h));
+        vxlan.is_some_and(|h| h & !0xffff_ff00 == 8 << 56 || h & !0x0048_ffff_ffff_ff00 == 0x88 << 56)
+    };
+    if Gro::of(frame, segment) == Gro::Superframe {
+        assert!(!looks(&frame[segment..]), "another datagram begins there");
+        right_lengths(&frame[8..]);
+    }
+    let datagram = |vni| [&VxlanHeader::emit(Vni::truncate(vni), None)[..], frame].concat();
+    let one = datagram(1);
+    let train = [&one[..], &datagram(2), &datagram(3)].concat();
+    assert_ne!(Gro::of(&train, one.len()), Gro::Superframe, "datagrams become one");
+
+    let len = (frame.len() + 8) as u16;
+    let mut whole = [&one[..8], &[2; 12], &[0x86, 0xdd, 0x60, 0, 0, 0], &len.to_be_bytes()].concat();
+    whole.extend([protocol::UDP, 64]);
+    whole.extend([0xfd; 32]);
+    whole.extend([0, 1, 0, 2]);
+    whole.extend(len.to_be_bytes());
+    whole.extend([0, 1]);
+    whole.extend(frame);
+    if segment > 0 && segment < frame.len() && frame.len() < 65_000 {
+        assert_ne!(Gro::of(&whole, segment), Gro::Datagrams, "a payload becomes datagrams");
+    }
+}
+
+/// One UDP datagram from its first octet to the end.
+fn right_lengths(frame: &[u8]) {
+    let inner = Inner::classify(frame).expect("a frame");
+    assert_eq!(inner.protocol(), Some(protocol::UDP));
+    let network = &frame[usize::from(inner.ethernet.payload_offset)..];
+    let transport = match inner.network {
+        Network::Ipv4(ip) => {
+            assert_eq!(usize::from(ip.total_len), network.len());
+            &network[usize::from(ip.header_len)..]
+        }
+        Network::Ipv6(ip, payload) => {
+            assert_eq!(usize::from(ip.payload_len) + 40, network.len());
+            &network[usize::from(payload.offset)..]
+        }
+        _ => panic!("not IP"),
+    };
+    assert_eq!(usize::from(u16::from_be_bytes([transport[4], transport[5]])), transport.len());
 }
 
 /// The header with what the frame says put right; its segment size stays.

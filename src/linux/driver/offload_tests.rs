@@ -1,11 +1,13 @@
 //! Superframes and batches through drivers on loopback sockets.
 
+use core::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use super::tests::*;
 use super::*;
-use crate::addr::MacAddr;
+use crate::addr::{MacAddr, Vni};
 use crate::error::DropReason;
+use crate::linux::sys::batch::{Outgoing, SendBatch};
 use crate::linux::sys::{self, IntOption};
 use crate::linux::tap::tests::fake;
 use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
@@ -364,4 +366,48 @@ fn whole_superframes_from_a_kernel_peer_are_passed_on() {
     a.turn(SOON).unwrap();
     assert!(got_with(&pod).is_none());
     assert_eq!(a.counters().too_big, 1);
+}
+
+/// Sends datagrams of one length so that they arrive as one.
+fn send_merged(far: &mut Underlay, to: SocketAddr, datagrams: &[Vec<u8>]) {
+    far.set_offload(true).unwrap();
+    let mut batch = SendBatch::new(4, 16);
+    let parts = datagrams.iter().map(|d| &d[..]);
+    let message = Outgoing { to, tos: None, segment: Some(datagrams[0].len() as u16), parts };
+    assert_eq!(far.send_batch(&mut batch, [message].into_iter()).unwrap(), 1);
+}
+
+/// A pod states a length that its frame has not, and a datagram of another VNI was merged behind it.
+#[test]
+fn a_length_that_lies_gets_no_octet_of_another_vni() {
+    let (mut node, _, liar) = bridged_on(B, Offload::Gso);
+    let other = Vni::truncate(43);
+    node.apply(&Command::AddVni { vni: other, config: VniConfig::default() }).unwrap();
+    let (_, victim) = add_pod(&mut node, PortConfig::new(other));
+    let mut from = far(A);
+    let vtep = add_vtep(&mut node, VtepConfig::new(ip(A), from.local_addr().port()));
+    let to = (ip(B), port_of(&node)).into();
+    let datagram = |vni, frame: &[u8]| [&VxlanHeader::emit(vni, None)[..], frame].concat();
+    let secret = datagram(other, &udp(MacAddr::BROADCAST, &[0x53; 100]));
+    let honest = datagram(VNI, &udp(MacAddr::BROADCAST, &[0x61; 100]));
+
+    send_merged(&mut from, to, &[honest.clone(), secret.clone()]);
+    assert_eq!(turns(&mut node).datagrams, 2);
+    assert_eq!(got_with(&liar).unwrap().1, honest[8..]);
+    assert_eq!(got_with(&victim).unwrap().1, secret[8..]);
+
+    let room = honest.len() + secret.len();
+    // IP and UDP lengths that go on to the end of what arrived, too.
+    for (ip_len, udp_len) in [(5000, 108), (room - 8 - 14, room - 8 - 34)] {
+        let mut lie = honest.clone();
+        lie[24..26].copy_from_slice(&(ip_len as u16).to_be_bytes());
+        lie[46..48].copy_from_slice(&(udp_len as u16).to_be_bytes());
+        let before = node.engine().counters().drops.get(DropReason::BadLength);
+        send_merged(&mut from, to, &[lie, secret.clone()]);
+        assert_eq!(turns(&mut node).datagrams, 2);
+        assert!(got_with(&liar).is_none() && got_with(&victim).is_none());
+        let counters = node.engine().counters();
+        assert_eq!(counters.drops.get(DropReason::BadLength) - before, 2, "each datagram counts");
+    }
+    assert_eq!(node.engine().vtep_counters(vtep).unwrap().drops.get(DropReason::BadLength), 4);
 }

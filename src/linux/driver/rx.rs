@@ -14,13 +14,10 @@ use crate::addr::{PortId, Vni};
 use crate::engine::{BATCH, Frame, Verdict};
 use crate::error::{DropReason, PuntReason};
 use crate::linux::Offload;
-use crate::linux::offload::{Group, MAX_HEADER_LEN, MAX_PARTS, Merger};
+use crate::linux::offload::{Gro, Group, MAX_HEADER_LEN, MAX_PARTS, Merger};
 use crate::linux::sys::batch::RecvBatch;
 use crate::linux::{BUFFER_LEN, Refused, Sent, VirtioNetHeader};
 use crate::time::Instant;
-use crate::wire::inner::{Inner, Network};
-use crate::wire::ipv4::protocol;
-use crate::wire::vxlan;
 
 /// Datagrams, each of them perhaps merged from many, that one turn takes from one socket.
 pub(super) const SOCKET_QUOTA: usize = 16;
@@ -101,8 +98,9 @@ impl Rx {
         let (mut rooms, mut total) = (0, 0);
         while rooms < quota {
             let want = (quota - rooms).min(self.at_once);
-            let filled = self.receive(io, index, want);
+            let (filled, unclear) = self.receive(mind, io, index, want);
             rooms += filled;
+            total += unclear;
             let mut first = 0;
             while first < filled {
                 let last = self.portion(first, filled);
@@ -129,8 +127,9 @@ impl Rx {
         total
     }
 
-    fn receive(&mut self, io: &mut Io, index: usize, want: usize) -> usize {
-        let Some(slot) = io.sockets.get_mut(index) else { return 0 };
+    /// Fills rooms; how many, and how many datagrams were dropped since nobody can take them apart.
+    fn receive<M: Mind>(&mut self, mind: &mut M, io: &mut Io, index: usize, want: usize) -> (usize, usize) {
+        let Some(slot) = io.sockets.get_mut(index) else { return (0, 0) };
         let (got, mut at) = (&mut self.got, 0);
         let received =
             slot.socket.recv_batch(&mut self.batch, &mut self.rooms, BUFFER_LEN, want, |incoming| {
@@ -148,14 +147,28 @@ impl Rx {
                 0
             }
         };
+        let mut unclear = 0;
         for (got, room) in self.got.iter_mut().zip(self.rooms.chunks_exact(BUFFER_LEN)).take(filled) {
-            let datagram = room.get(..got.len).unwrap_or_default();
-            if got.segment < got.len && is_one_superframe(datagram, got.segment) {
-                got.uso = got.segment as u16;
-                got.segment = got.len;
+            if got.segment >= got.len {
+                continue;
+            }
+            match Gro::of(room.get(..got.len).unwrap_or_default(), got.segment) {
+                Gro::Datagrams => {}
+                Gro::Superframe => {
+                    got.uso = got.segment as u16;
+                    got.segment = got.len;
+                }
+                Gro::Unclear => {
+                    let vtep = mind.tables().vteps().by_addr(got.from);
+                    for _ in 0..got.datagrams() {
+                        mind.count_drop(DropReason::BadLength, None, vtep, None);
+                    }
+                    unclear += got.datagrams();
+                    got.len = 0;
+                }
             }
         }
-        filled
+        (filled, unclear)
     }
 
     /// The end of the rooms from `first` on whose datagrams fit the memory for frames.
@@ -402,24 +415,6 @@ fn punt<M: Mind>(
     }
 }
 
-/// Whether `datagram`, which came with a segment size, is one inner UDP superframe all the same: a
-/// kernel VXLAN peer on the same machine hands it over whole, and the size is that of the inner
-/// payloads. Then the inner IP packet goes on to the end.
-fn is_one_superframe(datagram: &[u8], segment: usize) -> bool {
-    let frame = datagram.get(vxlan::HEADER_LEN..).unwrap_or_default();
-    let longer = |packet_len: usize| packet_len.saturating_add(vxlan::HEADER_LEN + 14) > segment;
-    // Without tags, as nearly always, two octets say it.
-    match frame.first_chunk::<20>() {
-        Some([.., 0x08, 0x00, _, _, a, b, _, _]) => longer(usize::from(u16::from_be_bytes([*a, *b]))),
-        Some([.., 0x86, 0xdd, _, _, _, _, a, b]) => longer(usize::from(u16::from_be_bytes([*a, *b])) + 40),
-        _ => match Inner::classify(frame).map(|inner| (inner.protocol(), inner.network)) {
-            Ok((Some(protocol::UDP), Network::Ipv4(ip))) => longer(usize::from(ip.total_len)),
-            Ok((Some(protocol::UDP), Network::Ipv6(ip, _))) => longer(usize::from(ip.payload_len) + 40),
-            _ => false,
-        },
-    }
-}
-
 /// What is still to be done to an inner UDP superframe that a kernel peer handed over.
 #[cold]
 fn uso_header(frame: &[u8], size: u16) -> Option<VirtioNetHeader> {
@@ -434,41 +429,7 @@ fn uso_header(frame: &[u8], size: u16) -> Option<VirtioNetHeader> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// VXLAN, Ethernet with `tags`, and an IP header that states `packet_len` octets.
-    fn datagram(tags: &[u8], ethertype: [u8; 2], packet_len: u16) -> Vec<u8> {
-        let mut bytes = vec![0; vxlan::HEADER_LEN + 12];
-        bytes.extend(tags);
-        bytes.extend(ethertype);
-        let at = bytes.len();
-        bytes.resize(at + usize::from(packet_len).max(60), 0);
-        if ethertype == [8, 0] {
-            bytes[at] = 0x45;
-            bytes[at + 2..at + 4].copy_from_slice(&packet_len.to_be_bytes());
-            bytes[at + 9] = protocol::UDP;
-        } else {
-            bytes[at] = 0x60;
-            bytes[at + 4..at + 6].copy_from_slice(&(packet_len - 40).to_be_bytes());
-            bytes[at + 6] = protocol::UDP;
-        }
-        bytes
-    }
-
-    #[test]
-    fn an_inner_superframe_is_told_from_merged_datagrams() {
-        let (v4, v6, tag) = ([8, 0], [0x86, 0xdd], [0x81, 0, 0, 5]);
-        for (tags, ethertype) in [(&[][..], v4), (&[][..], v6), (&tag[..], v4), (&tag[..], v6)] {
-            let whole = datagram(tags, ethertype, 3000);
-            assert!(is_one_superframe(&whole, 1400), "one packet that is longer than a segment");
-            let mut merged = datagram(tags, ethertype, 100);
-            let segment = merged.len();
-            merged.extend(datagram(tags, ethertype, 100));
-            assert!(!is_one_superframe(&merged, segment), "the first packet is a segment");
-            assert!(!is_one_superframe(&merged, segment + 6), "padded");
-        }
-        assert!(!is_one_superframe(&[0; 30], 10));
-        assert!(!is_one_superframe(&[], 1));
-    }
+    use crate::wire::ipv4::protocol;
 
     #[test]
     fn an_inner_superframe_without_tags_says_its_size() {

@@ -10,12 +10,15 @@
 //!   writing headers; the payload stays where it is.
 //! - [`Merger`]: the frames of one receive batch, joined to superframes by the rules of the kernel's
 //!   generic receive offload (GRO).
+//! - [`Gro`]: whether what arrived as one is datagrams that the kernel merged, or one superframe.
 
 mod flow;
+mod gro;
 mod merge;
 mod segment;
 mod virtio;
 
+pub use self::gro::Gro;
 pub use self::merge::{Full, Group, MAX_PARTS, Merger};
 pub use self::segment::{MAX_HEADER_LEN, MAX_SEGMENTS, Malformed, Superframe};
 pub use self::virtio::{Oversize, VirtioNetHeader, VirtioNetTunnelHeader};

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use overlane::linux::offload::{
-    Full, Group, Malformed, Merger, Oversize, Superframe, VirtioNetHeader, VirtioNetTunnelHeader,
+    Full, Gro, Group, Malformed, Merger, Oversize, Superframe, VirtioNetHeader, VirtioNetTunnelHeader,
 };
 
 macro_rules! hot {
@@ -28,6 +28,9 @@ hot! {
     }
     fn hot_push(m: &mut Merger, index: u16, lane: u32, frame: &[u8]) -> Result<(), Full> {
         m.push(index, lane, frame)
+    }
+    fn hot_gro(octets: &[u8], segment: usize) -> Gro {
+        Gro::of(octets, segment)
     }
     fn hot_groups(m: &Merger, each: fn(&Group)) -> () {
         m.groups().for_each(|group| each(&group));
