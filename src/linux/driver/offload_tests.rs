@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 
 use super::tests::*;
 use super::*;
-use crate::addr::{MacAddr, Vni};
+use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::DropReason;
 use crate::linux::sys::batch::{Outgoing, SendBatch};
 use crate::linux::sys::{self, IntOption};
 use crate::linux::tap::tests::fake;
 use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
+use crate::table::fdb::EntryKind;
 use crate::table::port::PortConfig;
 use crate::table::vni::VniConfig;
 use crate::table::vtep::VtepConfig;
@@ -325,9 +326,8 @@ fn a_superframe_that_does_not_fit_the_path_is_one_drop() {
     let far = far(B);
     let config = VtepConfig { mtu: 1400, ..VtepConfig::new(ip(B), far.local_addr().port()) };
     let vtep = add_vtep(&mut a, config);
-    let at = crate::addr::Destination::Vtep(vtep);
-    a.apply(&Command::AddMac { vni: VNI, mac: PEER, at, kind: crate::table::fdb::EntryKind::Static })
-        .unwrap();
+    let at = Destination::Vtep(vtep);
+    a.apply(&Command::AddMac { vni: VNI, mac: PEER, at, kind: EntryKind::Static }).unwrap();
     // 1400 octets less outer IPv4, UDP and VXLAN headers, and those of the inner frame.
     let room = 1400 - 36 - TCP_HEADERS as u16;
     for (size, fits) in [(room, true), (room + 1, false)] {
@@ -410,4 +410,39 @@ fn a_length_that_lies_gets_no_octet_of_another_vni() {
         assert_eq!(counters.drops.get(DropReason::BadLength) - before, 2, "each datagram counts");
     }
     assert_eq!(node.engine().vtep_counters(vtep).unwrap().drops.get(DropReason::BadLength), 4);
+}
+
+/// Superframes of other devices fill the packet memory in every turn.
+#[test]
+fn devices_that_never_run_dry_leave_room_for_the_others() {
+    let (mut node, _, first) = bridged_on(A, Offload::Gso);
+    let mut loud = vec![first];
+    loud.extend((0..5).map(|_| add_pod(&mut node, PortConfig::new(VNI)).1));
+    let (_, quiet) = add_pod(&mut node, PortConfig::new(VNI));
+    let (mut near, far_away) = (far(B), far(C));
+    let elsewhere = MacAddr([2, 0, 0, 0, 0, 3]);
+    for (mac, end) in [(PEER, &near), (elsewhere, &far_away)] {
+        let end = end.local_addr();
+        let at = Destination::Vtep(add_vtep(&mut node, VtepConfig::new(end.ip(), end.port())));
+        node.apply(&Command::AddMac { vni: VNI, mac, at, kind: EntryKind::Static }).unwrap();
+    }
+    let (header, frame) = tcp(elsewhere, 65_000, 1400);
+    let superframe = [&header.to_bytes()[..], &frame].concat();
+    let mut turn = || {
+        for pod in &loud {
+            while pod.send(&superframe).is_ok() {}
+        }
+        node.turn(NOW).unwrap().frames
+    };
+    // Until they are asked for as many as there is room for.
+    for _ in 0..3 {
+        turn();
+    }
+    for n in 0..2 {
+        put_with(&quiet, UDP_CHECK, &udp(PEER, &[n; 100]));
+    }
+    let frames = [turn(), turn()];
+    assert!(frames.iter().all(|n| *n >= loud.len() + 1), "the loud ones are served as well: {frames:?}");
+    let sent: Vec<u8> = all(&mut near).iter().map(|d| payload(&d[8..])[0]).collect();
+    assert_eq!(sent, [0, 1], "both frames of the quiet one, within two turns");
 }

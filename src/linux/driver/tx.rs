@@ -104,10 +104,12 @@ impl Tx {
     }
 
     /// Takes frames from a device, as many as it is due or the packet memory has room for; how many.
+    /// What those before it have left of that memory is no limit: it leaves first.
     pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, clock: Clock, index: usize) -> usize {
         let Some(slot) = io.taps.get(index) else { return 0 };
         let (port, quota) = (slot.port, slot.quota.get());
         let (mut total, mut superframe) = (0, false);
+        let mut shared = self.used > 0;
         let mut reads = core::mem::take(&mut self.reads);
         loop {
             let want = quota.saturating_sub(total).min(BATCH);
@@ -124,7 +126,13 @@ impl Tx {
             if self.outbox.is_empty() {
                 self.used = 0;
             }
-            if !more || total >= quota {
+            if total >= quota {
+                break;
+            }
+            if !more && shared && !self.has_room() {
+                self.flush(mind, io);
+                shared = false;
+            } else if !more {
                 break;
             }
         }
@@ -134,6 +142,10 @@ impl Tx {
             slot.count_lost(mind);
         }
         total
+    }
+
+    fn has_room(&self) -> bool {
+        self.used.saturating_add(ROOM) <= self.packets.len()
     }
 
     /// Reads frames behind each other: how many are of use, how many there were, and whether there
