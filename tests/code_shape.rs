@@ -130,5 +130,5 @@ fn hot_functions_reach_no_panic_and_no_allocator() {
 
 #[test]
 fn the_offloads_reach_no_panic_and_no_allocator() {
-    proven("tests/shape/linux/Cargo.toml", "liboverlane_shape_linux.a", 12);
+    proven("tests/shape/linux/Cargo.toml", "liboverlane_shape_linux.a", 13);
 }

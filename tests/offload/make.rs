@@ -50,6 +50,8 @@ pub struct Make {
     pub options: Vec<u8>,
     pub payload: Vec<u8>,
     pub check: Check,
+    /// The merger is told that it stands alone.
+    pub alone: bool,
 }
 
 pub const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 1, 2, 0, 0, 3, 4];
@@ -78,6 +80,7 @@ impl Make {
             options: TIMESTAMPS.to_vec(),
             payload: octets(100),
             check: Check::Right,
+            alone: false,
         }
     }
 

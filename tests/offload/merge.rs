@@ -7,12 +7,23 @@ use crate::make::*;
 
 const MTU: u16 = 1500;
 
+/// A bit beside the lane: the frame stands alone.
+const ALONE: u32 = 1 << 31;
+
 fn merger(frames: &[(u32, Vec<u8>)]) -> Merger {
     let mut merger = Merger::new(frames.len());
     for (n, (lane, frame)) in frames.iter().enumerate() {
-        merger.push(n as u16, *lane, frame).unwrap();
+        match lane & ALONE {
+            0 => merger.push(n as u16, *lane, frame).unwrap(),
+            _ => merger.push_alone(n as u16, lane & !ALONE, frame).unwrap(),
+        }
     }
     merger
+}
+
+/// The frame in a lane, or alone in it.
+fn in_lane(lane: u32, make: &Make) -> (u32, Vec<u8>) {
+    (if make.alone { lane | ALONE } else { lane }, make.bytes())
 }
 
 /// What is written to the device for a group.
@@ -289,6 +300,40 @@ fn an_unmergeable_frame_closes_its_flow_and_no_other() {
     }
 }
 
+/// It closes its flow whatever it is, and stands between what comes before it and after it.
+#[test]
+fn what_stands_alone_is_overtaken_by_nothing_of_its_flow() {
+    for base in [Make::tcp(), Make::udp()] {
+        let (a, b) = (run(&base, 5), run(&Make { host: 2, ..base.clone() }, 2));
+        let long = Make { payload: octets(30_000), check: Check::Unfinished, ..next(&base) };
+        let optioned = Make { ip_options: vec![1; 4], ..next(&base) };
+        let fragment = Make { fragment: 0x2000, ..next(&base) };
+        let mut arp = vec![0; 60];
+        arp[12..14].copy_from_slice(&[8, 6]);
+        type Case<'a> = (&'a str, Vec<u8>, &'a [&'a [u16]]);
+        let cases: &[Case<'_>] = &[
+            ("the next segment", a[1].1.clone(), &[&[0], &[1, 4], &[2], &[3, 5]]),
+            ("a superframe", long.bytes(), &[&[0], &[1, 4], &[2], &[3, 5]]),
+            ("IPv4 options", optioned.bytes(), &[&[0], &[1, 4], &[2], &[3, 5]]),
+            ("a fragment: it may be of any flow", fragment.bytes(), &[&[0], &[1], &[2], &[3, 5], &[4]]),
+            ("ARP", arp, &[&[0, 3, 5], &[1, 4], &[2]]),
+        ];
+        for (name, frame, expected) in cases {
+            // Where it matters, what comes next follows what was there before: it would join that.
+            let (second, third) = (a[1].clone(), a[2].clone());
+            let alone = (ALONE, frame.clone());
+            let frames = [a[0].clone(), b[0].clone(), alone, second, b[1].clone(), third];
+            assert_eq!(groups(&frames), *expected, "{name}");
+        }
+    }
+    // Of another lane: another device, another order.
+    let a = run(&Make::tcp(), 2);
+    let frames = [a[0].clone(), (3 | ALONE, a[1].1.clone()), a[1].clone()];
+    assert_eq!(groups(&frames), [vec![0, 2], vec![1]]);
+    let mut full = Merger::new(0);
+    assert_eq!(full.push_alone(0, 0, &a[0].1), Err(Full));
+}
+
 #[test]
 fn a_full_merger_says_so_and_is_empty_again_after_clear() {
     let first = Make::tcp();
@@ -369,6 +414,8 @@ enum Step {
     Ttl,
     DontFragment,
     SameId,
+    /// Nothing about the segment: it is pushed as one that stands alone.
+    Alone,
     Check(Check),
     Extended,
     Fragment,
@@ -393,6 +440,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => check.prop_map(Step::Check),
         1 => Just(Step::Extended),
         1 => Just(Step::Fragment),
+        2 => Just(Step::Alone),
     ]
 }
 
@@ -401,6 +449,7 @@ fn advance(flow: &mut Make, step: Step) -> Make {
     let mut segment = flow.clone();
     match step {
         Step::Next => {}
+        Step::Alone => segment.alone = true,
         Step::Short => segment.payload.truncate(40),
         Step::Longer => segment.payload.extend([1, 2, 3]),
         Step::Flag(flag) if segment.tcp => segment.flags |= flag,
@@ -445,7 +494,7 @@ fn model(frames: &[Make]) -> Vec<Vec<u16>> {
         let at = open.iter().position(|g| flow(&frames[groups[*g][0]]) == flow(new));
         let plain = if new.v6 { new.extensions.is_empty() } else { new.ip_options.is_empty() };
         let intact = new.check == Check::Right || new.check == Check::Unfinished;
-        let mergeable = plain && intact && !new.payload.is_empty();
+        let mergeable = plain && intact && !new.payload.is_empty() && !new.alone;
         let ends = |first: &Make| new.payload.len() < first.payload.len() || new.flags & (FIN | PSH) != 0;
         if let Some(at) = at {
             let group = &mut groups[open[at]];
@@ -526,7 +575,7 @@ fn frames_of(flows: u8, steps: &[(u8, Step)]) -> (Vec<Make>, Vec<(u32, Vec<u8>)>
     let mut state = self::flows(flows);
     let makes: Vec<_> =
         steps.iter().map(|(n, step)| advance(&mut state[usize::from(n % flows)], *step)).collect();
-    let frames = makes.iter().map(|m| (1, m.bytes())).collect();
+    let frames = makes.iter().map(|m| in_lane(1, m)).collect();
     (makes, frames)
 }
 
@@ -539,7 +588,7 @@ proptest! {
         let pair = [usize::from(kind), usize::from(kind) + 2];
         let segment = |(n, step): &(u8, Step)| advance(&mut state[pair[usize::from(*n)]], *step);
         let makes: Vec<_> = steps.iter().map(segment).collect();
-        let frames: Vec<_> = makes.iter().map(|m| (1, m.bytes())).collect();
+        let frames: Vec<_> = makes.iter().map(|m| in_lane(1, m)).collect();
         prop_assert_eq!(groups(&frames), model(&makes));
         let merger = merger(&frames);
         for group in merger.groups() {

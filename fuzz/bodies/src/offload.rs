@@ -183,18 +183,24 @@ pub fn merge(data: &[u8]) {
         })
         .collect();
     let (operations, _) = data.as_chunks::<5>();
-    let mut frames = Vec::new();
+    let (mut frames, mut of_flow) = (Vec::new(), Vec::new());
+    // A frame that is broken may look as if it were of another flow.
+    let (mut alone, mut broken) = (Vec::new(), Vec::new());
     for operation in operations.iter().take(MAX_OPERATIONS) {
         let n = operation[0] & 7;
         let frame = segment(&mut flows[usize::from(n)], n, operation);
         frames.push((u32::from(operation[0] >> 3 & 1), frame));
+        alone.push(operation[1] == 11);
+        broken.push(operation[1] == 9);
+        of_flow.push(n);
     }
     let mut merger = Merger::new(frames.len());
     merger.merge_udp(data.len() % 7 != 6);
     for (n, (lane, frame)) in frames.iter().enumerate() {
-        merger.push(n as u16, *lane, frame).expect("room");
+        let push = if alone[n] { Merger::push_alone } else { Merger::push };
+        push(&mut merger, n as u16, *lane, frame).expect("room");
     }
-    assert!(merger.push(0, 0, &[]).is_err());
+    assert!(merger.push(0, 0, &[]).is_err() && merger.push_alone(0, 0, &[]).is_err());
 
     let mut seen = vec![false; frames.len()];
     let mut last_head = None;
@@ -211,6 +217,14 @@ pub fn merge(data: &[u8]) {
             joined.extend_from_slice(&frame[range.clone()]);
         }
         assert_eq!(joined.len(), group.octets());
+        let numbers = || parts.iter().map(|part| usize::from(part.0));
+        assert!(parts.len() == 1 || numbers().all(|n| !alone[n]));
+        // Nothing overtakes what stood alone in between.
+        let (from, to) = (usize::from(group.head()), numbers().last().expect("a part"));
+        for n in from..to {
+            let same = (frames[n].0, of_flow[n]) == (group.lane(), of_flow[from]);
+            assert!(!same || !alone[n] || broken[from], "frame {n} is overtaken");
+        }
         let first = &frames[usize::from(group.head())].1;
         let head = &mut joined[..first.len()];
         let Ok(header) = merger.finish(&group, head, u16::MAX) else { panic!("no MTU is in the way") };

@@ -368,12 +368,12 @@ fn whole_superframes_from_a_kernel_peer_are_passed_on() {
     assert_eq!(a.counters().too_big, 1);
 }
 
-/// Sends datagrams of one length so that they arrive as one.
-fn send_merged(far: &mut Underlay, to: SocketAddr, datagrams: &[Vec<u8>]) {
+/// Sends octets so that they arrive as one, with this segment size.
+fn send_merged(far: &mut Underlay, to: SocketAddr, datagrams: &[Vec<u8>], segment: u16) {
     far.set_offload(true).unwrap();
     let mut batch = SendBatch::new(4, 16);
     let parts = datagrams.iter().map(|d| &d[..]);
-    let message = Outgoing { to, tos: None, segment: Some(datagrams[0].len() as u16), parts };
+    let message = Outgoing { to, tos: None, segment: Some(segment), parts };
     assert_eq!(far.send_batch(&mut batch, [message].into_iter()).unwrap(), 1);
 }
 
@@ -391,7 +391,7 @@ fn a_length_that_lies_gets_no_octet_of_another_vni() {
     let secret = datagram(other, &udp(MacAddr::BROADCAST, &[0x53; 100]));
     let honest = datagram(VNI, &udp(MacAddr::BROADCAST, &[0x61; 100]));
 
-    send_merged(&mut from, to, &[honest.clone(), secret.clone()]);
+    send_merged(&mut from, to, &[honest.clone(), secret.clone()], honest.len() as u16);
     assert_eq!(turns(&mut node).datagrams, 2);
     assert_eq!(got_with(&liar).unwrap().1, honest[8..]);
     assert_eq!(got_with(&victim).unwrap().1, secret[8..]);
@@ -403,7 +403,7 @@ fn a_length_that_lies_gets_no_octet_of_another_vni() {
         lie[24..26].copy_from_slice(&(ip_len as u16).to_be_bytes());
         lie[46..48].copy_from_slice(&(udp_len as u16).to_be_bytes());
         let before = node.engine().counters().drops.get(DropReason::BadLength);
-        send_merged(&mut from, to, &[lie, secret.clone()]);
+        send_merged(&mut from, to, &[lie, secret.clone()], honest.len() as u16);
         assert_eq!(turns(&mut node).datagrams, 2);
         assert!(got_with(&liar).is_none() && got_with(&victim).is_none());
         let counters = node.engine().counters();
@@ -445,4 +445,31 @@ fn devices_that_never_run_dry_leave_room_for_the_others() {
     assert!(frames.iter().all(|n| *n >= loud.len() + 1), "the loud ones are served as well: {frames:?}");
     let sent: Vec<u8> = all(&mut near).iter().map(|d| payload(&d[8..])[0]).collect();
     assert_eq!(sent, [0, 1], "both frames of the quiet one, within two turns");
+}
+
+/// A kernel peer's superframe between datagrams of its flow: it is joined with none of them.
+#[test]
+fn what_stands_alone_keeps_its_place_in_its_flow() {
+    let (mut node, _, pod) = bridged_on(B, Offload::Gso);
+    let mut from = listen(&mut node, A);
+    let to = (ip(B), port_of(&node)).into();
+    let datagram = |n: u8, len: usize| {
+        [&VxlanHeader::emit(VNI, None)[..], &udp(MacAddr::BROADCAST, &vec![n; len])].concat()
+    };
+    // Merged ones first: the node then asks for several at a time.
+    send_merged(&mut from, to, &[datagram(0, 100), datagram(0, 100)], 150);
+    turns(&mut node);
+    assert_eq!(got_with(&pod).unwrap().1.len(), UDP_HEADERS + 200);
+    for n in [1, 2, 3, 4] {
+        match n {
+            // The size that the kernel tells is that of the inner payloads.
+            2 => send_merged(&mut from, to, &[datagram(n, 3000)], 1000),
+            _ => send_merged(&mut from, to, &[datagram(n, 100)], 150),
+        }
+    }
+    turns(&mut node);
+    let seen: Vec<_> =
+        core::iter::from_fn(|| got_with(&pod)).map(|(h, f)| (f[UDP_HEADERS], f.len(), h.gso_size)).collect();
+    let len = |payload| UDP_HEADERS + payload;
+    assert_eq!(seen, [(1, len(100), 0), (2, len(3000), 1000), (3, len(200), 100)]);
 }

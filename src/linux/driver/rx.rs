@@ -30,8 +30,6 @@ const STRIKES: u32 = 8;
 
 /// A lane of the merger that is a VNI's flood list and no port.
 const FLOOD: u32 = 1 << 31;
-/// A lane of its own, for a frame that may not be joined.
-const ALONE: u32 = 1 << 30;
 
 /// What was received into one room.
 #[derive(Debug, Clone, Copy)]
@@ -252,8 +250,12 @@ impl Rx {
                 let number = items.len();
                 let start = at.saturating_add(range.start) as u32;
                 let item = Item { at: start, len: range.len() as u32, lane, vni, uso: got.uso };
-                let joined = if joins && item.uso == 0 { lane } else { ALONE | number as u32 };
-                match merger.push(number as u16, joined, frame.bytes()) {
+                let taken = if joins && item.uso == 0 {
+                    merger.push(number as u16, lane, frame.bytes())
+                } else {
+                    merger.push_alone(number as u16, lane, frame.bytes())
+                };
+                match taken {
                     Ok(()) => items.push(item),
                     // Not from a kernel: one room had more datagrams than fit.
                     Err(_) => {

@@ -229,14 +229,30 @@ impl Merger {
         match segment.read(frame, lane, self.udp) {
             Ok(()) => self.push_segment(index, frame, &segment),
             Err(alone) => {
-                match alone {
-                    Alone::NoFlow => {}
-                    Alone::Flow(hash) => self.close(hash),
-                    Alone::AnyFlow => self.close_all(),
-                }
+                self.close_for(alone);
                 self.start(index, lane, frame);
             }
         }
+        Ok(())
+    }
+
+    /// Takes a frame as [`push`](Merger::push) does, but as one that stands alone: it joins no group, none
+    /// joins it, and the open group of its flow is closed, so that the flow keeps its order. A fragment
+    /// closes all. For what the device of this lane does not take joined.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], as there.
+    pub fn push_alone(&mut self, index: u16, lane: u32, frame: &[u8]) -> Result<(), Full> {
+        if self.used >= self.parts.len() {
+            return Err(Full);
+        }
+        let mut segment = Segment::EMPTY;
+        match segment.read(frame, lane, self.udp) {
+            Ok(()) => self.close(segment.hash),
+            Err(alone) => self.close_for(alone),
+        }
+        self.start(index, lane, frame);
         Ok(())
     }
 
@@ -383,6 +399,14 @@ impl Merger {
         self.used = self.used.wrapping_add(1);
         self.grouped = self.grouped.wrapping_add(1);
         number
+    }
+
+    fn close_for(&mut self, alone: Alone) {
+        match alone {
+            Alone::NoFlow => {}
+            Alone::Flow(hash) => self.close(hash),
+            Alone::AnyFlow => self.close_all(),
+        }
     }
 
     fn close(&mut self, hash: u32) {

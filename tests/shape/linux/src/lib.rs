@@ -29,6 +29,9 @@ hot! {
     fn hot_push(m: &mut Merger, index: u16, lane: u32, frame: &[u8]) -> Result<(), Full> {
         m.push(index, lane, frame)
     }
+    fn hot_push_alone(m: &mut Merger, index: u16, lane: u32, frame: &[u8]) -> Result<(), Full> {
+        m.push_alone(index, lane, frame)
+    }
     fn hot_gro(octets: &[u8], segment: usize) -> Gro {
         Gro::of(octets, segment)
     }
