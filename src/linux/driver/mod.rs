@@ -12,6 +12,8 @@ mod slow;
 mod tests;
 mod tx;
 mod watch;
+#[cfg(test)]
+mod watch_tests;
 mod workers;
 #[cfg(test)]
 mod workers_tests;
@@ -488,7 +490,7 @@ impl Plane {
     ) -> Result<Turn, Error> {
         let mut clock = Clock::read(start);
         let end = time.map(|time| clock.now + time);
-        self.watch.set_wake(Some(wake));
+        self.watch.keep_wake(wake);
         let mut sum = Turn::default();
         let result = loop {
             let wait = end.map_or(Duration::MAX, |end| end.saturating_since(clock.now));
@@ -500,13 +502,14 @@ impl Plane {
                 break Ok(sum);
             }
         };
-        self.watch.set_wake(None);
+        self.watch.forget_wake(wake);
         result
     }
 
     /// Serves the descriptors that the last wait told of.
     fn serve<M: Mind>(&mut self, mind: &mut M, clock: Clock) -> Turn {
         let mut turn = Turn::default();
+        let before = self.io.counters.udp_tx;
         let mut next = 0;
         while let Some((place, after)) = self.watch.next_tap(next) {
             turn.frames += self.tx.serve(mind, &mut self.io, clock, place);
@@ -519,6 +522,7 @@ impl Plane {
             turn.datagrams += self.rx.serve(mind, &mut self.io, clock, place);
         }
         turn.woken = self.watch.woken();
+        self.watch.sent(&self.io, self.io.counters.udp_tx.wrapping_sub(before));
         turn
     }
 }

@@ -59,7 +59,7 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 /// A TCP superframe of `len` octets of payload, to be cut into pieces of `size`.
-fn tcp(dst: MacAddr, len: usize, size: u16) -> (VirtioNetHeader, Vec<u8>) {
+pub(super) fn tcp(dst: MacAddr, len: usize, size: u16) -> (VirtioNetHeader, Vec<u8>) {
     let mut segment = vec![0x30, 0x39, 0, 80, 0, 0, 3, 232, 0, 0, 0, 1, 0x50, 0x10, 16, 0, 0, 0, 0, 0];
     segment.extend(content(len));
     let header = VirtioNetHeader {
@@ -88,7 +88,7 @@ const UDP_CHECK: VirtioNetHeader = VirtioNetHeader {
     ..VirtioNetHeader::NONE
 };
 
-fn put_with(pod: &UnixDatagram, header: VirtioNetHeader, frame: &[u8]) {
+pub(super) fn put_with(pod: &UnixDatagram, header: VirtioNetHeader, frame: &[u8]) {
     pod.send(&[&header.to_bytes(), frame].concat()).unwrap();
 }
 

@@ -81,12 +81,12 @@ pub(super) fn know(node: &mut Driver, other: &Driver) -> VtepId {
 }
 
 /// The pod sends: a virtio-net header that asks for nothing, and the frame.
-fn put(pod: &UnixDatagram, frame: &[u8]) {
+pub(super) fn put(pod: &UnixDatagram, frame: &[u8]) {
     pod.send(&[&VirtioNetHeader::NONE.to_bytes(), frame].concat()).unwrap();
 }
 
 /// What the pod received.
-fn got(pod: &UnixDatagram) -> Option<Vec<u8>> {
+pub(super) fn got(pod: &UnixDatagram) -> Option<Vec<u8>> {
     let mut buf = [0; 2000];
     let len = pod.recv(&mut buf).ok()?;
     Some(buf[VirtioNetHeader::LEN..len].to_vec())

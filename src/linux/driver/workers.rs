@@ -375,7 +375,7 @@ impl Plane {
         start: std::time::Instant,
         stopped: BorrowedFd<'_>,
     ) -> Result<Turn, Error> {
-        self.watch.set_wake(Some(stopped));
+        self.watch.keep_wake(stopped);
         let mut sum = Turn::default();
         let result = loop {
             let ready = match self.wait(Duration::MAX) {
@@ -399,7 +399,7 @@ impl Plane {
                 break Ok(sum);
             }
         };
-        self.watch.set_wake(None);
+        self.watch.forget_wake(stopped);
         result
     }
 }

@@ -48,6 +48,15 @@ impl Epoll {
         Ok(())
     }
 
+    /// Takes a descriptor out.
+    pub(in crate::linux) fn remove(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let (set, fd) = (self.fd.as_raw_fd(), fd.as_raw_fd());
+        // SAFETY: both descriptors are open for the call; Linux reads no event with this operation, and
+        // since 2.6.9 takes a null pointer.
+        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, core::ptr::null_mut()) })?;
+        Ok(())
+    }
+
     /// As if nothing were ready.
     pub(in crate::linux) fn forget(&mut self) {
         self.ready = 0;
