@@ -545,10 +545,14 @@ pub(super) mod tests {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();
-        let file = File::from(OwnedFd::from(near));
+        (fake_over(near.into(), virtio), far)
+    }
+
+    /// A TAP that is another descriptor.
+    pub(in crate::linux) fn fake_over(fd: OwnedFd, virtio: bool) -> Tap {
         let counters = TapCounters::default();
         let (name, offloads) = ("fake".into(), TapOffloads::default());
-        (Tap { file, name, mac: MacAddr::ZERO, mtu: 1450, virtio, offloads, counters }, far)
+        Tap { file: File::from(fd), name, mac: MacAddr::ZERO, mtu: 1450, virtio, offloads, counters }
     }
 
     /// 14 + 20 + 8 octets and a payload of 3: UDP, its checksum the pseudo-header sum alone.

@@ -9,7 +9,7 @@ use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::DropReason;
 use crate::linux::sys::batch::{Outgoing, SendBatch};
 use crate::linux::sys::{self, IntOption};
-use crate::linux::tap::tests::fake;
+use crate::linux::tap::tests::{fake, fake_over};
 use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
 use crate::table::fdb::EntryKind;
 use crate::table::port::PortConfig;
@@ -472,4 +472,41 @@ fn what_stands_alone_keeps_its_place_in_its_flow() {
         core::iter::from_fn(|| got_with(&pod)).map(|(h, f)| (f[UDP_HEADERS], f.len(), h.gso_size)).collect();
     let len = |payload| UDP_HEADERS + payload;
     assert_eq!(seen, [(1, len(100), 0), (2, len(3000), 1000), (3, len(200), 100)]);
+}
+
+/// A pod whose device takes nothing longer than 128 pieces of 100 octets (64 in old kernels), and says
+/// so as a device says it that takes no joined frames (`EINVAL`).
+fn add_pod_that_takes_none_joined(node: &mut Driver) -> Underlay {
+    let mut end = far(C);
+    end.set_offload(true).unwrap();
+    let device = std::net::UdpSocket::bind((ip(C), 0)).unwrap();
+    device.connect(end.local_addr()).unwrap();
+    device.set_nonblocking(true).unwrap();
+    sys::set_option(device.as_fd(), IntOption::UDP_SEGMENT, 100).unwrap();
+    let port = node.apply(&Command::AddPort(PortConfig::new(VNI))).unwrap().port().unwrap();
+    node.add_tap(port, fake_over(device.into(), true)).unwrap();
+    end
+}
+
+#[test]
+fn every_device_that_takes_none_joined_gets_them_one_by_one() {
+    const FRAMES: usize = 14;
+    let (mut node, _, pod) = bridged_on(B, Offload::Gso);
+    let mut single = [add_pod_that_takes_none_joined(&mut node), add_pod_that_takes_none_joined(&mut node)];
+    let (_, last) = add_pod(&mut node, PortConfig::new(VNI));
+    let mut from = listen(&mut node, A);
+    let to = (ip(B), port_of(&node)).into();
+    let frame = udp(MacAddr::BROADCAST, &content(1000));
+    let datagram = [&VxlanHeader::emit(VNI, None)[..], &frame].concat();
+    send_merged(&mut from, to, &vec![datagram.clone(); FRAMES], datagram.len() as u16);
+    turns(&mut node);
+    for pod in [&pod, &last] {
+        assert_eq!(got_with(pod).unwrap().1.len(), UDP_HEADERS + FRAMES * 1000);
+    }
+    for end in &mut single {
+        let whole = [&UDP_CHECK.to_bytes()[..], &frame].concat();
+        assert_eq!(all(end), vec![whole; FRAMES], "nothing lost, and as it was");
+    }
+    assert_eq!((node.counters().joined, node.counters().joining_refused), (2, 2));
+    assert_eq!((node.counters().tap_tx, node.engine().counters().drops.total()), (4 * FRAMES as u64, 0));
 }

@@ -297,7 +297,6 @@ impl Rx {
             for (to, from) in before.iter_mut().zip(&*head) {
                 *to = *from;
             }
-            let mut refused = None;
             for n in 0..ports {
                 let Some(port) = port_at(mind, n) else { continue };
                 match write_group(io, rooms, items, merger, &group, port) {
@@ -307,21 +306,20 @@ impl Rx {
                             mind.count_drop(reason, item.vni, None, Some(port));
                         }
                     }
-                    Err(Refusal::Join) => refused = Some(port),
-                }
-            }
-            if let Some(port) = refused {
-                // Whole again, and one by one.
-                let head = rooms.get_mut(item.at as usize..).unwrap_or_default();
-                for (to, from) in head.iter_mut().zip(before).take(item.len as usize) {
-                    *to = from;
-                }
-                io.counters.joining_refused = io.counters.joining_refused.wrapping_add(1);
-                *strikes = strikes.saturating_add(1);
-                *merge = *strikes < STRIKES;
-                for (number, _) in merger.parts(&group) {
-                    let Some(item) = items.get(usize::from(number)).copied() else { continue };
-                    write_one(mind, io, rooms, &item, port);
+                    Err(Refusal::Join) => {
+                        // Whole again, and one by one.
+                        let head = rooms.get_mut(item.at as usize..).unwrap_or_default();
+                        for (to, from) in head.iter_mut().zip(before).take(item.len as usize) {
+                            *to = from;
+                        }
+                        io.counters.joining_refused = io.counters.joining_refused.wrapping_add(1);
+                        *strikes = strikes.saturating_add(1);
+                        *merge = *strikes < STRIKES;
+                        for (number, _) in merger.parts(&group) {
+                            let Some(item) = items.get(usize::from(number)).copied() else { continue };
+                            write_one(mind, io, rooms, &item, port);
+                        }
+                    }
                 }
             }
         }
