@@ -194,6 +194,14 @@ pub(super) struct IntOption {
 }
 
 impl IntOption {
+    #[cfg(test)]
+    pub(super) const TIMESTAMPS: [(IntOption, i32); 2] = [
+        (IntOption::new(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 1),
+        (
+            IntOption::new(libc::SOL_SOCKET, libc::SO_TIMESTAMPING),
+            (libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE) as i32,
+        ),
+    ];
     pub(super) const RECEIVE_BUFFER: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_RCVBUF);
     pub(super) const RECEIVE_BUFFER_FORCE: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
     pub(super) const SEND_BUFFER: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_SNDBUF);

@@ -510,3 +510,23 @@ fn every_device_that_takes_none_joined_gets_them_one_by_one() {
     assert_eq!((node.counters().joined, node.counters().joining_refused), (2, 2));
     assert_eq!((node.counters().tap_tx, node.engine().counters().drops.total()), (4 * FRAMES as u64, 0));
 }
+
+/// Options that a socket came with add control messages before the one that tells the segment size.
+#[test]
+fn a_socket_with_time_stamps_tells_merged_datagrams_apart() {
+    let socket = std::net::UdpSocket::bind((ip(B), 0)).unwrap();
+    for (option, value) in IntOption::TIMESTAMPS {
+        sys::set_option(socket.as_fd(), option, value).unwrap();
+    }
+    let (mut node, _, pod) = bridged_on(B, Offload::Gso);
+    let to = socket.local_addr().unwrap();
+    node.add_socket(Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap()).unwrap();
+    let mut from = listen(&mut node, A);
+    let [one, two] = [200, 300].map(|len| udp(MacAddr::BROADCAST, &content(len)));
+    let vxlan = VxlanHeader::emit(VNI, None);
+    let datagrams = [[&vxlan[..], &two].concat(), [&vxlan[..], &one].concat()];
+    send_merged(&mut from, to, &datagrams, datagrams[0].len() as u16);
+    assert_eq!(turns(&mut node).datagrams, 2);
+    let whole = got_with(&pod).unwrap().1;
+    assert_eq!(whole.len(), UDP_HEADERS + 300 + 200);
+}

@@ -15,6 +15,12 @@ use super::{RawAddr, check};
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
+/// The same of one that is received. A socket from outside may have options that add messages, which
+/// come before ours: time stamps take 96 octets.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Controls([u8; 512]);
+
 /// Makes `N` zeroed values; a `msghdr` of zeroes has null pointers and zero lengths.
 fn zeroed<T: Plain>(n: usize) -> Vec<T> {
     // SAFETY: Plain says that zeroes are a valid value.
@@ -34,6 +40,8 @@ unsafe impl Plain for libc::iovec {}
 unsafe impl Plain for RawAddr {}
 // SAFETY: an array of octets.
 unsafe impl Plain for Control {}
+// SAFETY: an array of octets.
+unsafe impl Plain for Controls {}
 
 /// One datagram to send, or several of `segment` octets each (the last one may be shorter) that the
 /// kernel cuts the parts into.
@@ -186,7 +194,7 @@ pub(in crate::linux) struct Incoming {
 pub(in crate::linux) struct RecvBatch {
     headers: Vec<libc::mmsghdr>,
     names: Vec<RawAddr>,
-    controls: Vec<Control>,
+    controls: Vec<Controls>,
     parts: Vec<libc::iovec>,
 }
 
@@ -226,7 +234,7 @@ impl RecvBatch {
             header.msg_iov = &raw mut *part;
             header.msg_iovlen = 1;
             header.msg_control = (&raw mut control.0).cast::<c_void>();
-            header.msg_controllen = size_of::<Control>() as _;
+            header.msg_controllen = size_of::<Controls>() as _;
             header.msg_flags = 0;
             prepared += 1;
         }
@@ -253,7 +261,8 @@ impl RecvBatch {
                 from: name.get(),
                 tos,
                 segment,
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                // Without the control messages nobody knows what was merged.
+                truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
             });
         }
         Ok(got)
