@@ -530,3 +530,17 @@ fn a_socket_with_time_stamps_tells_merged_datagrams_apart() {
     let whole = got_with(&pod).unwrap().1;
     assert_eq!(whole.len(), UDP_HEADERS + 300 + 200);
 }
+
+#[test]
+fn an_empty_datagram_is_a_counted_drop() {
+    for rung in RUNGS {
+        let (mut node, _, _pod) = bridged_on(B, rung);
+        let to = (ip(B), port_of(&node)).into();
+        let mut from = listen(&mut node, A);
+        for _ in 0..3 {
+            let _ = from.send(&[], to, None).unwrap();
+        }
+        assert_eq!(turns(&mut node).datagrams, 3, "{rung}");
+        assert_eq!(node.engine().counters().drops.get(DropReason::Truncated), 3, "{rung}");
+    }
+}

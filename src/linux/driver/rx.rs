@@ -96,9 +96,9 @@ impl Rx {
         let (mut rooms, mut total) = (0, 0);
         while rooms < quota {
             let want = (quota - rooms).min(self.at_once);
-            let (filled, unclear) = self.receive(mind, io, index, want);
+            let (filled, lost) = self.receive(mind, io, index, want);
             rooms += filled;
-            total += unclear;
+            total += lost;
             let mut first = 0;
             while first < filled {
                 let last = self.portion(first, filled);
@@ -125,10 +125,11 @@ impl Rx {
         total
     }
 
-    /// Fills rooms; how many, and how many datagrams were dropped since nobody can take them apart.
+    /// Fills rooms; how many, and how many datagrams were dropped: empty ones, and those that nobody can
+    /// take apart.
     fn receive<M: Mind>(&mut self, mind: &mut M, io: &mut Io, index: usize, want: usize) -> (usize, usize) {
         let Some(slot) = io.sockets.get_mut(index) else { return (0, 0) };
-        let (got, mut at) = (&mut self.got, 0);
+        let (got, mut at, mut empty) = (&mut self.got, 0, 0);
         let received =
             slot.socket.recv_batch(&mut self.batch, &mut self.rooms, BUFFER_LEN, want, |incoming| {
                 if let Some(place) = got.get_mut(at) {
@@ -137,6 +138,7 @@ impl Rx {
                     *place = Got { len: incoming.len, segment, uso: 0, from, ecn: incoming.tos & 3 };
                 }
                 at += 1;
+                empty += usize::from(incoming.len == 0 && !incoming.truncated);
             });
         let filled = match received {
             Ok(filled) => filled,
@@ -145,7 +147,10 @@ impl Rx {
                 0
             }
         };
-        let mut unclear = 0;
+        for _ in 0..empty {
+            mind.count_drop(DropReason::Truncated, None, None, None);
+        }
+        let mut lost = empty;
         for (got, room) in self.got.iter_mut().zip(self.rooms.chunks_exact(BUFFER_LEN)).take(filled) {
             if got.segment >= got.len {
                 continue;
@@ -161,12 +166,12 @@ impl Rx {
                     for _ in 0..got.datagrams() {
                         mind.count_drop(DropReason::BadLength, None, vtep, None);
                     }
-                    unclear += got.datagrams();
+                    lost += got.datagrams();
                     got.len = 0;
                 }
             }
         }
-        (filled, unclear)
+        (filled, lost)
     }
 
     /// The end of the rooms from `first` on whose datagrams fit the memory for frames.
