@@ -544,3 +544,16 @@ fn an_empty_datagram_is_a_counted_drop() {
         assert_eq!(node.engine().counters().drops.get(DropReason::Truncated), 3, "{rung}");
     }
 }
+
+/// A frame that is of no use is one of those that a device may have read in a turn.
+#[test]
+fn malformed_frames_take_no_longer_than_others() {
+    let (mut node, _, pod) = bridged_on(A, Offload::Gso);
+    let (header, frame) = tcp(MacAddr::BROADCAST, 500, 100);
+    for _ in 0..5 {
+        put_with(&pod, VirtioNetHeader { gso_size: 0, ..header }, &frame);
+    }
+    assert_eq!(node.turn(NOW).unwrap().frames, 1, "a device is asked for one at first");
+    assert_eq!(turns(&mut node).frames, 4);
+    assert_eq!(node.engine().counters().drops.get(DropReason::NotHandled), 5);
+}

@@ -155,7 +155,8 @@ impl Tx {
         // A superframe that may leave whole does so before the next one is read.
         let alone = io.tunnel.is_some();
         let Some(slot) = io.taps.get_mut(index) else { return (0, 0, false) };
-        while count < reads.len() {
+        // One that is of no use counts as well: a device may have nothing else.
+        while total < reads.len() {
             let start = self.used;
             let Some(room) = self.packets.get_mut(start..start.saturating_add(ROOM)) else {
                 return (count, total, false);
