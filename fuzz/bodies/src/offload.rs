@@ -220,7 +220,7 @@ pub fn merge(data: &[u8]) {
         let numbers = || parts.iter().map(|part| usize::from(part.0));
         assert!(parts.len() == 1 || numbers().all(|n| !alone[n]));
         // Nothing overtakes what stood alone in between.
-        let (from, to) = (usize::from(group.head()), numbers().last().expect("a part"));
+        let (from, to) = (usize::from(group.head()), numbers().next_back().expect("a part"));
         for n in from..to {
             let same = (frames[n].0, of_flow[n]) == (group.lane(), of_flow[from]);
             assert!(!same || !alone[n] || broken[from], "frame {n} is overtaken");
