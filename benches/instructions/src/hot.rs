@@ -7,6 +7,9 @@ use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
 use overlane::engine::{Capacity, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Tables, Verdict};
 use overlane::error::{ParseError, PortError};
 use overlane::table::fdb::{EntryKind, Fdb, Learned, Probe, Quota, SlotGroup, TagGroup, groups_for};
+use overlane::table::lpm::{
+    DIRECT_CELLS, Lpm, LpmError, LpmKey, LpmNode, LpmRoot, cells_for, cells_for_index,
+};
 use overlane::table::vni::VniIndex;
 use overlane::table::{Seed, VniTable};
 use overlane::time::Instant;
@@ -60,6 +63,12 @@ counted! {
     fn counted_lpm_v6(t: &Tables<Heap>, table: u32, addr: Ipv6Addr) -> Option<NextHop> {
         t.routes_v6().lookup(table, addr)
     }
+    fn counted_batch_v4(routes: &OwnRoutes<Ipv4Addr>, addrs: &[Ipv4Addr], out: &mut [Option<NextHop>]) -> () {
+        routes.lookup_batch(0, addrs, out)
+    }
+    fn counted_batch_v6(routes: &OwnRoutes<Ipv6Addr>, addrs: &[Ipv6Addr], out: &mut [Option<NextHop>]) -> () {
+        routes.lookup_batch(0, addrs, out)
+    }
     fn counted_flow_of(frame: &[u8]) -> Result<Flow, ParseError> {
         Flow::of(frame, 0)
     }
@@ -80,6 +89,7 @@ counted! {
     }
 }
 
+type OwnRoutes<K> = Lpm<K, Vec<LpmNode<K>>, [LpmRoot; 1]>;
 type OwnFdb = Fdb<Vec<TagGroup>, Vec<SlotGroup>, [Quota; 1], [Quota; 200]>;
 
 pub const ALL: &[Hot] = &[
@@ -94,6 +104,9 @@ pub const ALL: &[Hot] = &[
     Hot { name: "Fdb::learn, refresh", symbol: "counted_fdb_learn", run: fdb_refresh },
     Hot { name: "Lpm::lookup, IPv4", symbol: "counted_lpm_v4", run: lpm_v4 },
     Hot { name: "Lpm::lookup, IPv6", symbol: "counted_lpm_v6", run: lpm_v6 },
+    Hot { name: "Lpm::lookup_batch, IPv4", symbol: "counted_batch_v4", run: lpm_v4_batch },
+    Hot { name: "Lpm::lookup_batch, IPv4 direct", symbol: "counted_batch_v4", run: lpm_v4_direct_batch },
+    Hot { name: "Lpm::lookup_batch, IPv6", symbol: "counted_batch_v6", run: lpm_v6_batch },
     Hot { name: "Flow::of", symbol: "counted_flow_of", run: flow_of },
     Hot { name: "Inner::classify", symbol: "counted_classify", run: classify },
     Hot { name: "outer::parse", symbol: "counted_outer_parse", run: outer_parse },
@@ -230,6 +243,45 @@ fn lpm_v6() -> usize {
     let engine = engine();
     let table = router(&engine);
     all(|n| counted_lpm_v6(engine.tables(), table, v6(n)).is_some())
+}
+
+/// Looks all addresses up in batches, in a table whose first bits have an index.
+fn lpm_batches<K: LpmKey>(
+    cells: usize,
+    reserve: impl FnOnce(&mut OwnRoutes<K>) -> Result<(), LpmError>,
+    addr: impl Fn(usize) -> K,
+    lens: [u8; 2],
+    mut look_up: impl FnMut(&OwnRoutes<K>, &[K], &mut [Option<NextHop>]),
+) -> usize {
+    let cells = vec![LpmNode::EMPTY; cells_for(N) + cells];
+    let mut routes = Lpm::new(cells, [LpmRoot::EMPTY]).expect("so many cells can be numbered");
+    reserve(&mut routes).expect("there is memory");
+    for n in 0..N {
+        let done = routes.insert(0, addr(n), lens[n % 2], NextHop::Vtep(vtep_of(n)));
+        done.expect("there is room");
+    }
+    let addrs: Vec<K> = (0..N).map(addr).collect();
+    for addrs in addrs.chunks_exact(BATCH) {
+        let mut out = [None; BATCH];
+        look_up(&routes, black_box(addrs), &mut out);
+        assert!(out.iter().all(Option::is_some));
+    }
+    N
+}
+
+fn lpm_v4_batch() -> usize {
+    let index = |routes: &mut OwnRoutes<_>| routes.reserve_index(0, 18);
+    lpm_batches(cells_for_index(18), index, v4, [22, 24], counted_batch_v4)
+}
+
+fn lpm_v4_direct_batch() -> usize {
+    let answers = |routes: &mut OwnRoutes<_>| routes.reserve_direct(0);
+    lpm_batches(DIRECT_CELLS, answers, v4, [22, 24], counted_batch_v4)
+}
+
+fn lpm_v6_batch() -> usize {
+    let index = |routes: &mut OwnRoutes<_>| routes.reserve_index(0, 18);
+    lpm_batches(cells_for_index(18), index, v6, [44, 48], counted_batch_v6)
 }
 
 fn flow_of() -> usize {
