@@ -1,6 +1,7 @@
 //! Many keys at once: what is far away is asked for first and used later, so that the waiting overlaps.
 
 use super::record::{Key, Slot, Window, stamp, ticks, unlikely};
+use super::room::Look;
 use super::{EntryKind, Fdb, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
@@ -54,7 +55,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         if self.tags.as_slice().len() < FAR {
             for (out, f) in out.iter_mut().zip(frames) {
                 out.0 = self.probe(now, f.vni, f.source, f.from);
-                out.1 = self.lookup(now, f.vni, f.destination);
+                out.1 = self.lookup_any_kind(now, f.vni, f.destination);
             }
             return;
         }
@@ -68,6 +69,25 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                 out.1 = self.answer(destination, now);
             }
         }
+    }
+
+    /// [`lookup`](Self::lookup) where static entries are as frequent as others: those of pods that a host has
+    /// pinned. A test more, which a loop over learned ones alone need not pay.
+    #[inline(always)]
+    fn lookup_any_kind(&self, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
+        let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
+        match self.look(key) {
+            Look::Nothing => return None,
+            Look::Probably(slot) => {
+                let found = slot.without(key);
+                if found.is_surely(Window::new(now, self.ageing)) || found.is_static() {
+                    return Some(found.destination());
+                }
+            }
+            Look::Further => {}
+        }
+        unlikely();
+        self.find(key, now).map(Slot::destination)
     }
 
     /// Looks at the tags of up to [`LANES`] keys, then at the first slot of each that may be its.
@@ -103,7 +123,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     fn answer(&self, lane: &Lane, now: u32) -> Option<Destination> {
         if lane.found {
             let found = self.slots.as_slice().get(lane.group)?.get(lane.slot)?.without(lane.key);
-            if found.is_surely(Window::new(now, self.ageing)) {
+            if found.is_surely(Window::new(now, self.ageing)) || found.is_static() {
                 return Some(found.destination());
             }
         } else if lane.overflow == 0 {
@@ -119,7 +139,10 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         if lane.found {
             let slot = self.slots.as_slice().get(lane.group).and_then(|slots| slots.get(lane.slot));
             let seen = Slot::new(lane.key, from, EntryKind::Learned, now);
-            if slot.is_some_and(|slot| slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64) {
+            let fresh = |slot: &Slot| {
+                slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64 || slot.is_pinned_there(&seen)
+            };
+            if slot.is_some_and(fresh) {
                 return Probe::Fresh;
             }
         } else if lane.overflow == 0 {

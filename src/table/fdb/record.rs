@@ -95,7 +95,10 @@ pub(super) struct Slot {
 const FLAGS: u32 = 8;
 const VNI_AT: u32 = 40;
 const VTEP: u64 = 1 << 7;
+const UNUSED: u64 = 0xf << 3;
 const KIND: u64 = 3;
+/// The kind of a static entry.
+const STATIC: u64 = 2;
 /// The lower bit of the kind: the entry expires. Nothing else has it, a free slot least of all.
 const AGES: u64 = 1;
 const AWAY: u64 = 1 << 2;
@@ -133,6 +136,12 @@ impl Found {
         self.0.high.wrapping_sub(alive.oldest) < alive.span && self.0.low >> FLAGS == 0
     }
 
+    /// Whether the slot is a static entry of the key, in its primary group: such a one is alive at any age.
+    #[inline]
+    pub(super) const fn is_static(self) -> bool {
+        self.0.low & !(VTEP | UNUSED) == STATIC && self.0.high >> TAIL_AT == 0
+    }
+
     /// Of the slot, where it is the entry of the key.
     #[inline]
     pub(super) const fn destination(self) -> Destination {
@@ -158,7 +167,7 @@ impl Slot {
         let kind = match kind {
             EntryKind::Learned => AGES,
             EntryKind::Sticky => AGES | 2,
-            EntryKind::Static => 2,
+            EntryKind::Static => STATIC,
         };
         let (vtep, id) = pack(destination);
         Slot { low: key.low | kind | vtep, high: key.high | (stamp as u64) << STAMP_AT | id }
@@ -200,6 +209,13 @@ impl Slot {
         if self.low == now.low { age } else { u64::MAX }
     }
 
+    /// Whether this entry is static and differs from the sighting `now`, a learned entry's, in kind and stamp alone.
+    #[inline]
+    pub(super) const fn is_pinned_there(&self, now: &Slot) -> bool {
+        let stamp = (STAMP as u64) << STAMP_AT;
+        self.low ^ now.low == AGES ^ STATIC && (self.high ^ now.high) & !stamp == 0
+    }
+
     #[inline]
     pub(super) const fn is_free(&self) -> bool {
         self.low & KIND == 0
@@ -208,7 +224,7 @@ impl Slot {
     #[inline]
     pub(super) const fn kind(&self) -> EntryKind {
         match self.low & KIND {
-            2 => EntryKind::Static,
+            STATIC => EntryKind::Static,
             3 => EntryKind::Sticky,
             _ => EntryKind::Learned,
         }
@@ -321,6 +337,22 @@ mod tests {
             }
         }
         assert!(Slot::FREE.is_free());
+    }
+
+    #[test]
+    fn a_static_entry_is_told_at_any_age() {
+        let (port, vtep) = (Destination::Port(PortId(7)), Destination::Vtep(VtepId(7)));
+        let keys = [1, 2, 0x0100_0000].map(|mac| Key::new(Vni::truncate(5), MacAddr::from_u64(mac)));
+        let kinds = [EntryKind::Learned, EntryKind::Sticky, EntryKind::Static];
+        for (kind, made) in kinds.into_iter().flat_map(|kind| [0, 9, STAMP].map(|made| (kind, made))) {
+            for (key, at) in keys.into_iter().flat_map(|key| [port, vtep].map(|at| (key, at))) {
+                let slot = Slot::new(keys[0], port, kind, made);
+                let known = kind == EntryKind::Static && key == keys[0];
+                assert_eq!(slot.without(key).is_static(), known, "{slot:?}");
+                let seen = Slot::new(key, at, EntryKind::Learned, 3);
+                assert_eq!(slot.is_pinned_there(&seen), known && at == port, "{slot:?}");
+            }
+        }
     }
 
     #[test]
