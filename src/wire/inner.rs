@@ -196,19 +196,21 @@ impl Flow {
     pub(crate) fn plain_v4(frame: &[u8], seed: u32) -> Option<(u32, u8)> {
         const PORTS_END: usize = 14 + 20 + 4;
         let h = frame.first_chunk::<PORTS_END>()?;
-        let total_len = usize::from(u16::from_be_bytes([h[16], h[17]]));
+        // Few and wide reads: EtherType, version, header length and ECN; then total length, fragment and protocol.
+        let kind = u32::from_be_bytes([h[12], h[13], h[14], h[15]]);
+        let rest = u64::from_be_bytes([h[16], h[17], h[18], h[19], h[20], h[21], h[22], h[23]]);
+        let (total_len, protocol) = ((rest >> 48) as usize, rest as u8);
         // Version 4 without options, no fragment, and the ports within the packet.
-        let plain = (h[12], h[13], h[14]) == (0x08, 0x00, 0x45)
-            && (h[20] & 0x3f, h[21]) == (0, 0)
-            && (h[23] == protocol::TCP || h[23] == protocol::UDP)
-            && total_len >= 24
-            && total_len <= frame.len().wrapping_sub(14);
+        let plain = kind >> 8 == 0x08_0045
+            && rest & 0x3fff_0000 == 0
+            && (protocol == protocol::TCP || protocol == protocol::UDP)
+            && total_len.wrapping_sub(24) <= frame.len().wrapping_sub(PORTS_END);
         if !plain {
             return None;
         }
         let addrs = u64::from_be_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
         let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]);
-        Some((hash_v4(addrs, h[23], ports, seed), h[15] & 3))
+        Some((hash_v4(addrs, protocol, ports, seed), kind as u8 & 3))
     }
 
     #[inline(never)]

@@ -174,7 +174,7 @@ pub struct Template {
     max_inner: u16,
     /// The longest inner frame that the way to the VTEP carries; `u16::MAX` where nobody set a limit.
     path_max: u16,
-    /// The lesser of the two.
+    /// The lesser of the two, of headers that are written without reading the frame; 0 of others.
     plain_max: u16,
     /// Sum of the IPv4 header with length, identification and ECN zero.
     ip_sum: u16,
@@ -311,7 +311,11 @@ impl Template {
     /// The same headers, on a way that carries outer IP packets of at most `mtu` octets; 0 is no limit.
     pub(crate) const fn with_mtu(mut self, mtu: u16) -> Template {
         self.path_max = if mtu == 0 { u16::MAX } else { mtu.saturating_sub(self.overhead as u16) };
-        self.plain_max = if self.path_max < self.max_inner { self.path_max } else { self.max_inner };
+        let max = if self.path_max < self.max_inner { self.path_max } else { self.max_inner };
+        self.plain_max = match (self.kind, self.checksum) {
+            (Kind::EthernetIpv4, UdpChecksum::Zero) | (Kind::Vxlan, _) => max,
+            _ => 0,
+        };
         self
     }
 
@@ -328,29 +332,34 @@ impl Template {
     /// longer than [`max_inner`](Self::max_inner), or the template is empty.
     #[inline]
     pub fn write(&self, packet: &mut [u8], fields: &Fields) -> Option<()> {
-        let (headers, inner) = packet.split_at_mut_checked(self.len())?;
-        if self.plain(fields, inner.len()) == Some(Plain::EthernetIpv4) {
-            self.write_ethernet_ipv4(headers.first_chunk_mut()?, inner.len(), fields);
+        if self.kind == Kind::EthernetIpv4
+            && let Some((headers, inner)) = packet.split_first_chunk_mut()
+            && self.plain(fields, inner.len()).is_some()
+        {
+            self.write_ethernet_ipv4(headers, inner.len(), fields);
             return Some(());
         }
-        self.fill(headers, inner, fields)
+        self.write_any(packet, *fields)
+    }
+
+    // The fields by value: so the short way need not have them in memory.
+    #[inline(never)]
+    fn write_any(&self, packet: &mut [u8], fields: Fields) -> Option<()> {
+        let (headers, inner) = packet.split_at_mut_checked(self.len())?;
+        self.fill(headers, inner, &fields)
     }
 
     /// The shape of the headers where they are written without reading the frame and nothing is wrong: a short
     /// way for nearly all packets.
     #[inline(always)]
     pub(crate) fn plain(&self, fields: &Fields, inner_len: usize) -> Option<Plain> {
-        if fields.group.is_some() || inner_len > usize::from(self.plain_max) {
+        if fields.group.is_some() || inner_len.wrapping_sub(1) >= usize::from(self.plain_max) {
             return None;
         }
-        match (self.kind, self.checksum) {
-            (Kind::EthernetIpv4, UdpChecksum::Zero) => Some(Plain::EthernetIpv4),
-            (Kind::Vxlan, _) => Some(Plain::Vxlan),
-            _ => None,
-        }
+        Some(if self.kind == Kind::EthernetIpv4 { Plain::EthernetIpv4 } else { Plain::Vxlan })
     }
 
-    /// The headers of [`Plain::EthernetIpv4`].
+    /// The headers of [`Plain::EthernetIpv4`]: the template in two wide copies, and what differs on top.
     #[inline(always)]
     pub(crate) fn write_ethernet_ipv4(
         &self,
@@ -358,13 +367,26 @@ impl Template {
         inner_len: usize,
         fields: &Fields,
     ) {
+        const IP: usize = ethernet::HEADER_LEN;
+        const UDP: usize = IP + ipv4::HEADER_LEN;
+        const VXLAN: usize = UDP + udp::HEADER_LEN;
+        let from = &self.bytes;
         let udp_len = (inner_len as u16).wrapping_add(UDP_VXLAN_LEN as u16);
-        if let (Some((to, ip_to)), Some((from, ip_from))) =
-            (to.split_first_chunk_mut(), self.bytes.split_first_chunk::<{ ethernet::HEADER_LEN }>())
-            && let (Some(ip_to), Some(ip_from)) = (ip_to.first_chunk_mut(), ip_from.first_chunk())
-        {
+        let (start, check) = self.ipv4_varying(udp_len, fields);
+        if let (Some(to), Some(from)) = (to[IP - 4..].first_chunk_mut::<32>(), from[IP - 4..].first_chunk()) {
             *to = *from;
-            self.fill_v4(ip_to, ip_from, udp_len, 0, VxlanHeader::emit(fields.vni, None), fields);
+        }
+        if let (Some(to), Some(from)) = (to.first_chunk_mut::<16>(), from.first_chunk()) {
+            *to = *from;
+        }
+        if let (Some(to), Some(from)) = (to[IP..].first_chunk_mut(), from[IP..].first_chunk()) {
+            *to = (u64::from_ne_bytes(*from) | start.to_be()).to_ne_bytes();
+        }
+        [to[IP + 10], to[IP + 11]] = check.to_be_bytes();
+        [to[UDP], to[UDP + 1]] = fields.source_port.to_be_bytes();
+        [to[UDP + 4], to[UDP + 5]] = udp_len.to_be_bytes();
+        if let Some(to) = to[VXLAN..].first_chunk_mut() {
+            *to = VxlanHeader::emit(fields.vni, None);
         }
     }
 
@@ -437,13 +459,8 @@ impl Template {
         vxlan: [u8; vxlan::HEADER_LEN],
         fields: &Fields,
     ) {
-        let [total_len, ecn, id] =
-            [udp_len.wrapping_add(ipv4::HEADER_LEN as u16), u16::from(fields.ecn & 3), fields.ip_id];
-        let sum = u32::from(self.ip_sum) + u32::from(ecn) + u32::from(total_len) + u32::from(id);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let check = !((sum + (sum >> 16)) as u16);
+        let (start, check) = self.ipv4_varying(udp_len, fields);
         let udp = u64::from(fields.source_port) << 48 | u64::from(udp_len) << 16 | u64::from(udp_check);
-        let start = u64::from(ecn) << 48 | u64::from(total_len) << 32 | u64::from(id) << 16;
         if let (Some((start_to, to)), Some((start_from, from))) =
             (to.split_first_chunk_mut(), from.split_first_chunk())
             && let (Some((middle_to, to)), Some((middle_from, from))) =
@@ -460,6 +477,17 @@ impl Template {
             *udp_to = (u64::from_ne_bytes(*udp_from) | udp.to_be()).to_ne_bytes();
             *vxlan_to = vxlan;
         }
+    }
+
+    /// What differs in an IPv4 header: its first eight octets as far as they do, and its checksum.
+    #[inline(always)]
+    fn ipv4_varying(&self, udp_len: u16, fields: &Fields) -> (u64, u16) {
+        let [total_len, ecn, id] =
+            [udp_len.wrapping_add(ipv4::HEADER_LEN as u16), u16::from(fields.ecn & 3), fields.ip_id];
+        let sum = u32::from(self.ip_sum) + u32::from(ecn) + u32::from(total_len) + u32::from(id);
+        // The halves are added in the upper one, and the carry from below is the one that goes around.
+        let check = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+        (u64::from(ecn) << 48 | u64::from(total_len) << 32 | u64::from(id) << 16, check)
     }
 
     #[inline(always)]

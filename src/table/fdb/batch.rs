@@ -18,12 +18,13 @@ const LANES: usize = 32;
 pub struct Crossing {
     /// The VNI.
     pub vni: Vni,
+    // The two addresses in the order that they have in a frame: one copy takes both.
+    /// The frame's destination address.
+    pub destination: MacAddr,
     /// The frame's source address.
     pub source: MacAddr,
     /// Where it came from.
     pub from: Destination,
-    /// The frame's destination address.
-    pub destination: MacAddr,
 }
 
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
