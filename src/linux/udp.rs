@@ -60,7 +60,8 @@ pub struct Datagram {
 /// Datagrams that an [`Underlay`] read and threw away, and errors that it read over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnderlayCounters {
-    /// Longer than the buffer that was given.
+    /// Longer than the buffer that was given; or with more control messages than there is room for, so
+    /// that the size of merged ones is not known.
     pub truncated: u64,
     /// ICMP errors that the kernel reported for datagrams sent earlier.
     pub icmp_errors: u64,
