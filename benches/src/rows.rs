@@ -200,6 +200,8 @@ fn headers(rows: &mut Vec<Row>) {
         for peer in ["etherparse", "smoltcp", "zerocopy"] {
             rows.push(row(&name, ours(&work), here(peer, &work), Goal::Shown));
         }
+        let flow = Figure::Of(job(&work, "flow alone"));
+        rows.push(row(format!("{name}: of it, reading the flow"), flow, Peer::Nobody, Goal::Shown));
     }
     for peer in ["zerocopy", "smoltcp", "etherparse"] {
         let work = "header-parse/64";

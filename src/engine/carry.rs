@@ -5,6 +5,7 @@ use super::decide::{Bridged, Exit, Inlet, Memo, Way, addresses, fits};
 use super::event::Event;
 use super::explain::{Explanation, Silent, Step, Trace};
 use super::frame::{Frame, Ingress, Verdict};
+use super::lane::{Lane, NOBODY};
 use super::route::{Domain, Rewrite};
 use super::stats::Load;
 use super::storage::Storage;
@@ -47,48 +48,6 @@ struct Departures {
     to_underlay: Load,
     flooded: Load,
 }
-
-/// A datagram between the passes of its batch.
-#[derive(Clone, Copy)]
-struct Lane {
-    /// Where the inner frame lies in the packet.
-    start: usize,
-    end: usize,
-    /// Of its VNI; none has the last one of all.
-    index: VniIndex,
-    /// The VTEP that it came from.
-    peer: Option<VtepId>,
-    /// Why it is not taken.
-    refused: Option<DropReason>,
-    /// The ECN field to write into the inner IP header.
-    mark: Option<u8>,
-    learn: bool,
-    /// The FDB is asked for its addresses together with those of the others.
-    asked: bool,
-}
-
-impl Lane {
-    const NOTHING: Lane = Lane {
-        start: 0,
-        end: 0,
-        index: VniIndex(u32::MAX),
-        peer: None,
-        refused: None,
-        mark: None,
-        learn: false,
-        asked: false,
-    };
-}
-
-/// A question about addresses that nobody has.
-const NOBODY: Crossing = Crossing {
-    vni: Vni::truncate(0),
-    source: MacAddr::ZERO,
-    from: Destination::Vtep(VtepId(0)),
-    destination: MacAddr::ZERO,
-};
-
-const _: () = assert!(size_of::<Lane>() == 32);
 
 impl<S: Storage> Tables<S> {
     /// Decides what becomes of frames from a local port, and writes the outer headers of those
@@ -159,10 +118,13 @@ impl<S: Storage> Tables<S> {
         for ((frame, crossing), answer) in frames.iter_mut().zip(&crossings).zip(&answers) {
             // Nearly always: a station that is known sends to one behind a VTEP. What cannot go there
             // is decided on from the start.
-            if let (Probe::Fresh, Some(Destination::Vtep(vtep))) = *answer
+            if let (known @ (Probe::Fresh | Probe::Stale), Some(Destination::Vtep(vtep))) = *answer
                 && let Some(template) = self.templates.as_slice().get(usize::from(vtep.0))
                 && self.write_plain(context, inlet, frame, template).is_some()
             {
+                if known == Probe::Stale && inlet.learn {
+                    self.refresh(context, inlet.vni, crossing.source, Seen::Port(inlet.port));
+                }
                 self.sent(context, frame, vtep, template, &mut left);
             } else {
                 self.finish_bridged(context, inlet, frame, crossing, *answer, &mut left);
@@ -234,6 +196,12 @@ impl<S: Storage> Tables<S> {
         if bridged.teaches {
             context.note(Note { vni, mac: Some(src), seen, epoch: self.epoch });
         }
+    }
+
+    /// Notes a station that is known where it was seen, and due to be refreshed.
+    #[inline(never)]
+    fn refresh(&self, context: &mut Context<S>, vni: Vni, mac: MacAddr, seen: Seen) {
+        context.note(Note { vni, mac: Some(mac), seen, epoch: self.epoch });
     }
 
     /// Carries out where a frame from a local port goes.
@@ -331,9 +299,16 @@ impl<S: Storage> Tables<S> {
         }
         self.fdb.cross_batch(now, crossings.get(..frames.len()).unwrap_or(&crossings), &mut answers);
         let mut to_ports = 0u64;
-        for ((frame, lane), answer) in frames.iter_mut().zip(&lanes).zip(&answers) {
+        let asked = lanes.iter().zip(&crossings).zip(&answers);
+        for (frame, ((lane, crossing), answer)) in frames.iter_mut().zip(asked) {
             // Nearly always: a station that is known behind its VTEP sends to one behind a port.
-            if let (Probe::Fresh, Some(Destination::Port(port))) = *answer {
+            if let (known @ (Probe::Fresh | Probe::Stale), Some(Destination::Port(port))) = *answer {
+                if known == Probe::Stale
+                    && lane.learn
+                    && let Some(peer) = lane.peer
+                {
+                    self.refresh(context, crossing.vni, crossing.source, Seen::Vtep(peer));
+                }
                 let len = lane.end.wrapping_sub(lane.start);
                 frame.strip(lane.start, lane.end);
                 context.landed(lane.index, lane.peer, len);
@@ -365,7 +340,11 @@ impl<S: Storage> Tables<S> {
             if let Some(source) = frame.source
                 && frame.ecn & ecn::ECT1 == 0
                 && let Some(plain) = frame.packet().and_then(|packet| self.plain.udp(packet))
-                && self.take_in_plain(frame, lane, crossing, source.to_canonical(), &plain, memo).is_some()
+                && let Some(peer) = match source.to_canonical() {
+                    IpAddr::V4(v4) => self.known_vtep_v4(v4, memo),
+                    source => self.known_vtep(source, memo),
+                }
+                && self.take_in_plain(frame, lane, crossing, peer, &plain, memo).is_some()
             {
                 continue;
             }
@@ -385,7 +364,8 @@ impl<S: Storage> Tables<S> {
             if let Some(plain) = frame.packet().and_then(|packet| self.plain.ethernet(packet))
                 && let [source, destination] = plain.underlay
                 && self.config.local_v4 == Some(destination)
-                && self.take_in_plain(frame, lane, crossing, source.into(), &plain, memo).is_some()
+                && let Some(peer) = self.known_vtep_v4(source, memo)
+                && self.take_in_plain(frame, lane, crossing, peer, &plain, memo).is_some()
             {
                 continue;
             }
@@ -401,11 +381,10 @@ impl<S: Storage> Tables<S> {
         frame: &mut Frame<'_>,
         lane: &mut Lane,
         crossing: &mut Crossing,
-        source: IpAddr,
+        peer: VtepId,
         plain: &Plain,
         memo: &mut Memo<'t>,
     ) -> Option<()> {
-        let peer = self.known_vtep(source, memo)?;
         let (index, config) = self.known_vni(plain.vni, memo)?;
         if config.mode == Mode::Bridged {
             let (destination, source) = inner::addresses(frame.packet()?.get(plain.start..)?)?;

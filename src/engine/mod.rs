@@ -24,6 +24,7 @@ mod decide;
 mod event;
 mod explain;
 mod frame;
+mod lane;
 mod route;
 mod stats;
 mod storage;

@@ -1,6 +1,6 @@
 //! The VTEPs: the tunnel ends on other nodes (RFC 7348, section 4).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::hash::Hash;
 use super::index::{Index, IndexSlot};
@@ -138,10 +138,15 @@ pub struct VtepTable<I, R> {
 #[inline]
 fn hash(seed: &Seed, addr: IpAddr) -> Hash {
     match addr {
-        // The constant keeps a weak seed (all zero) from sending every address to one place.
-        IpAddr::V4(v4) => seed.hash(u64::from(v4.to_bits()), 0xd1b5_4a32_d192_ed03),
+        IpAddr::V4(v4) => hash_v4(seed, v4),
         IpAddr::V6(v6) => seed.hash((v6.to_bits() >> 64) as u64, v6.to_bits() as u64),
     }
+}
+
+#[inline]
+fn hash_v4(seed: &Seed, addr: Ipv4Addr) -> Hash {
+    // The constant keeps a weak seed (all zero) from sending every address to one place.
+    seed.hash(u64::from(addr.to_bits()), 0xd1b5_4a32_d192_ed03)
 }
 
 fn hash_of(seed: &Seed, records: &[VtepSlot], id: u32) -> Hash {
@@ -263,24 +268,31 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
     #[inline]
     pub fn by_addr(&self, addr: IpAddr) -> Option<VtepId> {
         match addr.to_canonical() {
-            addr @ IpAddr::V4(v4) => {
-                self.find(addr, |known| matches!(known, IpAddr::V4(known) if *known == v4))
-            }
-            addr @ IpAddr::V6(v6) => {
-                self.find(addr, |known| matches!(known, IpAddr::V6(known) if *known == v6))
-            }
+            IpAddr::V4(v4) => self.by_v4(v4),
+            IpAddr::V6(v6) => self.by_v6(v6),
         }
     }
 
-    /// The VTEP at a canonical address, for which `is` holds. One family at a time: an address costs what its own takes.
+    /// The VTEP at an IPv4 underlay address.
     #[inline]
-    fn find(&self, addr: IpAddr, is: impl Fn(&IpAddr) -> bool) -> Option<VtepId> {
+    pub(crate) fn by_v4(&self, addr: Ipv4Addr) -> Option<VtepId> {
+        self.find(hash_v4(&self.seed, addr), |known| matches!(known, IpAddr::V4(v4) if *v4 == addr))
+    }
+
+    #[inline]
+    fn by_v6(&self, addr: Ipv6Addr) -> Option<VtepId> {
+        self.find(hash(&self.seed, addr.into()), |known| matches!(known, IpAddr::V6(v6) if *v6 == addr))
+    }
+
+    /// The VTEP at the address for which `is` holds. One family at a time: an address costs what its own takes.
+    #[inline(always)]
+    fn find(&self, hash: Hash, is: impl Fn(&IpAddr) -> bool) -> Option<VtepId> {
         let records = self.records.as_slice();
         let is = |id: u32| match records.get(id as usize) {
             Some(VtepSlot { vtep: Some(vtep), .. }) => is(&vtep.config.addr),
             _ => false,
         };
-        self.index.find(hash(&self.seed, addr), is).map(|id| VtepId(id as u16))
+        self.index.find(hash, is).map(|id| VtepId(id as u16))
     }
 
     /// The VTEP that has this id.

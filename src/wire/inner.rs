@@ -251,7 +251,7 @@ impl Flow {
 #[inline(always)]
 pub(crate) fn is_untagged(frame: &[u8]) -> bool {
     match frame.first_chunk::<14>() {
-        Some(h) => !matches!((h[12], h[13]), (0x81, 0x00) | (0x88, 0xa8)),
+        Some(h) => !matches!(u16::from_be_bytes([h[12], h[13]]), 0x8100 | 0x88a8),
         None => false,
     }
 }

@@ -147,19 +147,19 @@ pub fn parse(shape: Shape, packet: &[u8], policy: &OuterPolicy) -> Result<Outer,
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlainPolicy {
     vxlan: PlainVxlan,
-    port: u16,
     verify_ipv4_checksum: bool,
-    /// Bits of the UDP checksum that must be zero.
-    udp_checksum: u16,
+    /// Of these bits of the UDP header, those of `udp` alone are set: the port, and no checksum that is looked at.
+    udp_mask: u64,
+    udp: u64,
 }
 
 impl PlainPolicy {
     pub(crate) const fn new(policy: &OuterPolicy) -> PlainPolicy {
         PlainPolicy {
             vxlan: policy.vxlan.plain(),
-            port: policy.ports[0],
             verify_ipv4_checksum: policy.verify_ipv4_checksum,
-            udp_checksum: if policy.verify_udp_checksum { u16::MAX } else { 0 },
+            udp_mask: 0xffff << 32 | if policy.verify_udp_checksum { 0xffff } else { 0 },
+            udp: (policy.ports[0] as u64) << 32,
         }
     }
 
@@ -183,20 +183,20 @@ impl PlainPolicy {
     pub(crate) fn ethernet(&self, packet: &[u8]) -> Option<Plain> {
         const START: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
         let (h, inner) = packet.split_first_chunk::<START>()?;
-        let be16 = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
-        let (total_len, udp_len) = (usize::from(be16(16)), usize::from(be16(38)));
-        let src_mac = u64::from_le_bytes([h[4], h[5], h[6], h[7], h[8], h[9], h[10], h[11]]) >> 16;
-        let plain = (h[12], h[13], h[14]) == (0x08, 0x00, 0x45)
-            && src_mac & 1 == 0
-            && src_mac != 0
-            && be16(20) & 0x3fff == 0
-            // ECT(0), the usual one, changes nothing inside.
-            && h[15] & ecn::ECT1 == 0
-            && h[23] == protocol::UDP
+        // Few and wide reads: of the source and EtherType, and of those of the IPv4 and UDP headers.
+        let link = u64::from_le_bytes(*h.get(6..14)?.first_chunk()?);
+        let kind = u32::from_be_bytes(*h.get(12..16)?.first_chunk()?);
+        let rest = u64::from_be_bytes(*h.get(16..24)?.first_chunk()?);
+        let udp = u64::from_be_bytes(*h.get(34..42)?.first_chunk()?);
+        let (total_len, udp_len) = ((rest >> 48) as usize, usize::from((udp >> 16) as u16));
+        // IPv4 without options; ECT(0), the usual mark, changes nothing inside. No fragment, and UDP.
+        let plain = kind & (!0xff | ecn::ECT1 as u32) == 0x0800_4500
+            && rest & 0x3fff_00ff == protocol::UDP as u64
+            && udp & self.udp_mask == self.udp
+            && link & 1 == 0
+            && link << 16 != 0
             && total_len <= packet.len() - ethernet::HEADER_LEN
             && udp_len + ipv4::HEADER_LEN <= total_len
-            && be16(36) == self.port
-            && be16(40) & self.udp_checksum == 0
             && (!self.verify_ipv4_checksum || ipv4::is_right(h.get(14..34)?.first_chunk()?));
         if !plain {
             return None;

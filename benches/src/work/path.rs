@@ -19,7 +19,8 @@ use super::rust_call::{Nothing, RustCall};
 use crate::measure::{Random, Sample, passes};
 
 pub(super) const BATCH: usize = 32;
-pub(super) const STRIDE: usize = 2048;
+/// A line more than 2 KiB, as pools of buffers lay them: at 2 KiB sharp, 32 buffers share two sets of the first cache.
+pub(super) const STRIDE: usize = 2048 + 64;
 /// Where the inner frame lies in its buffer, and how long it is.
 pub(super) const INNER_AT: usize = overlane::engine::HEADROOM;
 pub(super) const INNER_LEN: usize = 64;

@@ -7,8 +7,8 @@ use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
 use crate::time::Instant;
 
-/// A table with fewer groups (4 MB, 100,000 entries) is near: there one lookup after the other is faster.
-pub(super) const FAR: usize = 1 << 15;
+/// A table with fewer groups (2 MB, 50,000 entries) is near: there one lookup after the other is faster.
+pub(super) const FAR: usize = 1 << 14;
 
 /// Keys that wait together. More would leave the first-level cache and the core's window.
 const LANES: usize = 32;
@@ -140,11 +140,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         if lane.found {
             let slot = self.slots.as_slice().get(lane.group).and_then(|slots| slots.get(lane.slot));
             let seen = Slot::new(lane.key, from, EntryKind::Learned, now);
-            let fresh = |slot: &Slot| {
-                slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64 || slot.is_pinned_there(&seen)
-            };
-            if slot.is_some_and(fresh) {
-                return Probe::Fresh;
+            if let Some(probe) = slot.and_then(|slot| slot.probe_learned(&seen, self.ageing)) {
+                return probe;
             }
         } else if lane.overflow == 0 {
             return Probe::Missing;

@@ -300,8 +300,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
             Look::Nothing => return Probe::Missing,
             Look::Probably(slot) => {
                 let seen = Slot::new(key, from, EntryKind::Learned, now);
-                if slot.age_if_equal(&seen) <= (self.ageing >> 4) as u64 || slot.is_pinned_there(&seen) {
-                    return Probe::Fresh;
+                if let Some(probe) = slot.probe_learned(&seen, self.ageing) {
+                    return probe;
                 }
             }
             Look::Further => {}

@@ -209,6 +209,16 @@ impl Slot {
         if self.low == now.low { age } else { u64::MAX }
     }
 
+    /// What [`probe`](Self::probe) says of a sighting, as of a learned entry, where that is soon told: nearly always.
+    #[inline(always)]
+    pub(super) const fn probe_learned(&self, now: &Slot, ageing: u32) -> Option<Probe> {
+        let age = self.age_if_equal(now);
+        if age <= (ageing >> 4) as u64 || self.is_pinned_there(now) {
+            return Some(Probe::Fresh);
+        }
+        if age < ageing as u64 { Some(Probe::Stale) } else { None }
+    }
+
     /// Whether this entry is static and differs from the sighting `now`, a learned entry's, in kind and stamp alone.
     #[inline]
     pub(super) const fn is_pinned_there(&self, now: &Slot) -> bool {

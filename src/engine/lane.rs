@@ -1,0 +1,48 @@
+//! What is known of a datagram between the passes of its batch.
+
+use crate::addr::{Destination, MacAddr, Vni, VtepId};
+use crate::error::DropReason;
+use crate::table::fdb::Crossing;
+use crate::table::vni::VniIndex;
+
+/// A datagram between the passes of its batch.
+#[derive(Clone, Copy)]
+pub(super) struct Lane {
+    /// Where the inner frame lies in the packet.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Of its VNI; none has the last one of all.
+    pub(super) index: VniIndex,
+    /// The VTEP that it came from.
+    pub(super) peer: Option<VtepId>,
+    /// Why it is not taken.
+    pub(super) refused: Option<DropReason>,
+    /// The ECN field to write into the inner IP header.
+    pub(super) mark: Option<u8>,
+    pub(super) learn: bool,
+    /// The FDB is asked for its addresses together with those of the others.
+    pub(super) asked: bool,
+}
+
+impl Lane {
+    pub(super) const NOTHING: Lane = Lane {
+        start: 0,
+        end: 0,
+        index: VniIndex(u32::MAX),
+        peer: None,
+        refused: None,
+        mark: None,
+        learn: false,
+        asked: false,
+    };
+}
+
+/// A question about addresses that nobody has.
+pub(super) const NOBODY: Crossing = Crossing {
+    vni: Vni::truncate(0),
+    source: MacAddr::ZERO,
+    from: Destination::Vtep(VtepId(0)),
+    destination: MacAddr::ZERO,
+};
+
+const _: () = assert!(size_of::<Lane>() == 32);
