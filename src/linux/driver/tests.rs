@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
+use super::carry::Quota;
 use super::*;
 use crate::addr::{Destination, MacAddr, NextHop, Vni, VtepId};
 use crate::engine::{Capacity, EngineConfig};
@@ -531,4 +532,25 @@ fn it_runs_until_it_is_told_to_stop() {
     stop.send(b"x").unwrap();
     let a = thread.join().unwrap();
     assert!(a.engine().counters().encap_frames >= 1);
+}
+
+/// A device whose small packets wait while others are served is not taken for one of sparse packets.
+#[test]
+fn the_time_that_a_turn_took_does_not_part_packets() {
+    let start = std::time::Instant::now();
+    let past = |micros: u64| Clock { now: Instant::ZERO, micros };
+    let busy = Turn { frames: 32, ..Turn::default() };
+    for (turn, asked_for) in [(busy, 8), (Turn { frames: 1, ..Turn::default() }, 1)] {
+        let (mut pace, mut quota) = (Pace::default(), Quota::new(256));
+        std::thread::sleep(Duration::from_millis(1));
+        let first = Clock::read(start);
+        quota.had(1, false, pace.at(first).micros);
+        std::thread::sleep(Duration::from_millis(1));
+        pace.worked(&turn, first, start);
+        let worked = pace.work;
+        // The next turn begins when that one has ended, and one microsecond later.
+        let next = past(first.micros + worked.max(1000) + 1);
+        quota.had(1, false, pace.at(next).micros);
+        assert_eq!(quota.get(), asked_for, "{turn:?}");
+    }
 }

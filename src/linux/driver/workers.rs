@@ -386,7 +386,9 @@ impl Plane {
             {
                 let engine = shared.read().unwrap_or_else(PoisonError::into_inner);
                 let mut mind = Reader { tables: engine.tables(), context };
-                sum += self.serve(&mut mind, ready);
+                let turn = self.serve(&mut mind, self.pace.at(ready));
+                self.pace.worked(&turn, ready, start);
+                sum += turn;
             }
             if context.has_notes() {
                 let mut engine = shared.write().unwrap_or_else(PoisonError::into_inner);
