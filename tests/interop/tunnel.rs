@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use overlane::linux::{Offload, Probe};
 use overlane_testkit::NetNs;
+use overlane_testkit::capture::{Capture, Limits};
 use overlane_testkit::ethtool::set_features;
 use overlane_testkit::probe::tcp_transfer;
 use overlane_testkit::rtnl::Vxlan;
@@ -187,6 +188,53 @@ pub fn comes_and_goes() {
     gone(&one, "oluplink0");
     second.end("TERM");
     gone(&one, "oluplink1");
+    b.end("TERM");
+}
+
+/// What is sent behind a change of neighbours or of routes goes where it says, though the way to the
+/// other node was looked up a moment before.
+pub fn heeds_changes() {
+    let ([one, two, router], _switch) = hosts();
+    if !offered("tunnel_offload_heeds_changes", &one) {
+        return;
+    }
+    for host in [&one, &router] {
+        for (key, value) in
+            [("ip_forward", "1"), ("conf.all.send_redirects", "0"), ("conf.u0.send_redirects", "0")]
+        {
+            host.sysctl(&format!("net.ipv4.{key}"), value).unwrap();
+        }
+    }
+    let (a, b) = (start(&one, 1, false, ""), start(&two, 2, false, ""));
+    let (mut here, mut there) = (one.rtnl().unwrap(), two.rtnl().unwrap());
+    // The addresses of Ethernet that superframes are sent to.
+    let sent_to = || {
+        let capture = Capture::start(&one, "u0", Limits { snap_len: 64, frames: 100_000 }).unwrap();
+        let done = tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+        assert_eq!(done.bytes, BYTES);
+        let seen = capture.stop();
+        assert_eq!(seen.not_kept, 0);
+        let whole = seen.frames.iter().filter(|f| f.outgoing && f.wire_len > 1514);
+        let mut to: Vec<[u8; 6]> = whole.map(|f| *f.data.first_chunk().unwrap()).collect();
+        to.sort_unstable();
+        to.dedup();
+        to
+    };
+    let first = there.device("u0").unwrap().mac;
+    assert_eq!(sent_to(), [first]);
+
+    let second = [2, 0, 0, 0, 9, 9];
+    there.set_mac("u0", second).unwrap();
+    here.add_neighbour("u0", host4(2), second).unwrap();
+    assert_eq!(sent_to(), [second]);
+
+    let third = router.rtnl().unwrap().device("u0").unwrap().mac;
+    here.add_route((host4(2), 32), Some(host4(3)), "u0").unwrap();
+    // A neighbour that the kernel has to ask for at first.
+    sent_to();
+    assert_eq!(sent_to(), [third]);
+    let (sent, refused) = whole(&a.end("TERM"));
+    assert!(sent > 0 && refused == 0, "{sent} {refused}");
     b.end("TERM");
 }
 

@@ -70,7 +70,7 @@ const AGEING_BUDGET: usize = 1024;
 /// network cards on the way can spread flows.
 ///
 /// Memory is taken when the driver is made and when devices are added; a turn, after the first,
-/// allocates nothing, but for what a [`Tunnel`] asks the kernel every two seconds.
+/// allocates nothing, but for what a [`Tunnel`] asks the kernel now and then.
 ///
 /// ```no_run
 /// use overlane::addr::Vni;

@@ -3,6 +3,7 @@
 //! Replies are read attribute by attribute, for the few that are wanted: a kernel that has learnt a
 //! new attribute cannot make a whole reply unreadable.
 
+mod changes;
 mod features;
 mod path;
 mod request;
@@ -20,8 +21,9 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkLayer
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+pub(super) use self::changes::{Change, Changes, covers};
 pub(super) use self::features::Features;
-pub(super) use self::path::Neighbour;
+pub(super) use self::path::{Neighbour, NextHop};
 use self::socket::{Reply, Socket, attributes};
 pub(super) use self::tc::{EVERY_PROTOCOL, Key, Redirect};
 use super::error::Error;

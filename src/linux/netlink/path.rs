@@ -10,17 +10,17 @@ use crate::addr::MacAddr;
 use crate::linux::error::Error;
 use crate::linux::sys::errno;
 
-const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
-const RTM_NEWNEIGH: u16 = 28;
+pub(super) const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
 /// `struct rtmsg` and `struct ndmsg` before the attributes.
-const HEADER_LEN: usize = 12;
+pub(super) const HEADER_LEN: usize = 12;
 const RTN_UNICAST: u8 = 1;
-const RTA_DST: u16 = 1;
+pub(super) const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -28,7 +28,7 @@ const RTA_METRICS: u16 = 8;
 const RTAX_MTU: u16 = 2;
 const RTA_VIA: u16 = 18;
 const RTA_ENCAP: u16 = 22;
-const NDA_DST: u16 = 1;
+pub(super) const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 
 const NUD_REACHABLE: u16 = 0x02;
@@ -98,7 +98,7 @@ fn octets(addr: IpAddr) -> alloc::vec::Vec<u8> {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => bytes.first_chunk::<4>().map(|b| IpAddr::from(*b)),
         16 => bytes.first_chunk::<16>().map(|b| IpAddr::from(*b)),
@@ -132,7 +132,7 @@ fn parse_route(reply: &Reply, to: IpAddr) -> Option<NextHop> {
     Some(NextHop { index: index?, addr, mtu: mtu.filter(|mtu| *mtu > 0) })
 }
 
-fn parse_neighbour(reply: &Reply) -> Option<Neighbour> {
+pub(super) fn parse_neighbour(reply: &Reply) -> Option<Neighbour> {
     if reply.kind != RTM_NEWNEIGH {
         return None;
     }

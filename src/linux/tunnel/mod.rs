@@ -15,7 +15,7 @@ use self::header::{Kinds, Outer, headers};
 use self::uplink::Uplink;
 use super::UnderlayConfig;
 use super::error::Error;
-use super::netlink::{Features, Neighbour, Route};
+use super::netlink::{Change, Changes, Features, Neighbour, NextHop, Route, covers};
 use super::offload::VirtioNetHeader;
 use super::sys::errno;
 use crate::addr::{MacAddr, VtepId};
@@ -45,8 +45,9 @@ const TTL: u8 = 64;
 ///
 /// For each such underlay device there is an uplink: a TAP of its own on which everything that is written
 /// is redirected to that device (`clsact`, `u32`, `mirred`). Frames get all of their outer headers
-/// here, so routes and neighbours are looked up too (rtnetlink), at most every two seconds for a VTEP
-/// that superframes go to; a change in between is noticed that late. Where no way is known, where the
+/// here, so routes and neighbours are looked up too (rtnetlink), for each VTEP that superframes go to:
+/// every two seconds, and when the kernel tells of a change, which is noticed in the millisecond after.
+/// (Of a path MTU that it found, and of `ethtool -K`, it tells nobody.) Where no way is known, where the
 /// neighbour has to be asked again, and where a frame cannot go whole, the driver's socket sends it,
 /// which also makes the kernel ask.
 ///
@@ -64,6 +65,9 @@ pub struct Tunnel {
     devices: Vec<Device>,
     route: Route,
     features: Features,
+    changes: Changes,
+    /// When what has changed was asked for last.
+    asked: Instant,
     /// By VTEP.
     ways: Vec<Way>,
     checksum: bool,
@@ -134,6 +138,9 @@ struct Way {
     due: Instant,
     /// The next superframe goes by the socket, so that the kernel asks the neighbour.
     ask: bool,
+    /// Whom packets go to first, and its address of Ethernet.
+    hop: Option<NextHop>,
+    remote_mac: Option<MacAddr>,
     uplink: Option<usize>,
     mtu: u32,
     kinds: Kinds,
@@ -147,10 +154,33 @@ impl Way {
             to,
             due: Instant::ZERO,
             ask: false,
+            hop: None,
+            remote_mac: None,
             uplink: None,
             mtu: 0,
             kinds: Kinds::default(),
             template: Template::EMPTY,
+        }
+    }
+
+    /// Takes note of a change: what may be wrong now is looked up again.
+    fn heed(&mut self, change: &Change) {
+        let outdated = match *change {
+            Change::Route(prefix, len) => covers(prefix, len, self.to.ip()),
+            Change::Link(index) => self.hop.is_some_and(|hop| hop.index == index),
+            Change::Neighbour(index, addr, state) => match state {
+                _ if self.hop.is_none_or(|hop| (hop.index, hop.addr) != (index, addr)) => false,
+                Neighbour::Known(mac) => self.remote_mac != Some(mac),
+                Neighbour::Stale(mac) => {
+                    self.ask = true;
+                    self.remote_mac != Some(mac)
+                }
+                Neighbour::Unknown => true,
+            },
+            Change::Anything => true,
+        };
+        if outdated {
+            self.due = Instant::ZERO;
         }
     }
 }
@@ -166,7 +196,7 @@ impl Tunnel {
     /// What this kernel or this process lacks for it; or that no pair is reached by an Ethernet device.
     /// Nothing is left behind.
     pub fn open(pairs: &[(IpAddr, IpAddr)], config: &UnderlayConfig) -> Result<Tunnel, Error> {
-        let (mut route, mut features) = (Route::open()?, Features::open()?);
+        let (mut route, mut features, changes) = (Route::open()?, Features::open()?, Changes::open()?);
         let mut unfit = None;
         let mut uplinks: Vec<Uplink> = Vec::new();
         for (from, to) in pairs {
@@ -195,6 +225,8 @@ impl Tunnel {
             uplinks: uplinks.into(),
             route,
             features,
+            changes,
+            asked: Instant::ZERO,
             ways: Vec::new(),
             checksum: !config.zero_checksum,
             dont_fragment: config.dont_fragment,
@@ -208,13 +240,15 @@ impl Tunnel {
     /// Another one over the same uplinks, for another thread, with counters of its own.
     ///
     /// # Errors
-    /// No further rtnetlink socket.
+    /// No further rtnetlink sockets.
     pub fn another(&self) -> Result<Tunnel, Error> {
         Ok(Tunnel {
             uplinks: Arc::clone(&self.uplinks),
             devices: vec![Device::default(); self.uplinks.len()],
             route: Route::open()?,
             features: Features::open()?,
+            changes: Changes::open()?,
+            asked: Instant::ZERO,
             ways: Vec::with_capacity(self.ways.capacity()),
             checksum: self.checksum,
             dont_fragment: self.dont_fragment,
@@ -250,6 +284,10 @@ impl Tunnel {
     pub(super) fn send(&mut self, now: Instant, whole: &Whole<'_>) -> bool {
         if self.ended.is_some() {
             return false;
+        }
+        if now != self.asked {
+            self.listen();
+            self.asked = now;
         }
         let place = usize::from(whole.vtep.0);
         if self.ways.len() <= place {
@@ -306,10 +344,31 @@ impl Tunnel {
         }
     }
 
+    /// Hears what has changed.
+    fn listen(&mut self) {
+        let Tunnel { changes, ways, devices, uplinks, .. } = self;
+        changes.take(|change| {
+            for way in &mut *ways {
+                way.heed(&change);
+            }
+            for (device, uplink) in devices.iter_mut().zip(uplinks.iter()) {
+                let of_device = match change {
+                    Change::Link(index) => index == uplink.underlay,
+                    Change::Anything => true,
+                    Change::Route(..) | Change::Neighbour(..) => false,
+                };
+                if of_device {
+                    device.due = Instant::ZERO;
+                }
+            }
+        });
+    }
+
     /// Looks up the way to a VTEP.
     fn find(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> Way {
         let mut way = Way { due: now + RETRY, ..Way::unknown(from, to) };
         let Ok(Some(hop)) = self.route.next_hop(from.ip(), to.ip()) else { return way };
+        way.hop = Some(hop);
         let Some(uplink) = self.uplinks.iter().position(|u| u.underlay == hop.index) else {
             // Another device now; it may come back.
             way.due = now + BELIEF;
@@ -330,6 +389,7 @@ impl Tunnel {
         };
         if let Ok(template) = self.template((from, to), (local_mac, remote_mac)) {
             way.uplink = Some(uplink);
+            way.remote_mac = Some(remote_mac);
             way.mtu = hop.mtu.unwrap_or(u32::MAX).min(device.mtu);
             way.kinds = device.kinds;
             way.due = now + BELIEF;
@@ -392,6 +452,45 @@ fn kinds(active: &[String], checksum: bool) -> Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_outdates_a_way() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (router, to, other) = (ip("10.0.0.9"), ip("10.1.0.2"), ip("10.1.0.3"));
+        let (mac, another) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let due = Instant::from_secs(9);
+        let way = Way {
+            due,
+            hop: Some(NextHop { index: 7, addr: router, mtu: None }),
+            remote_mac: Some(mac),
+            ..Way::unknown((ip("10.0.0.1"), 4789).into(), (to, 4789).into())
+        };
+        let unknown = Way { remote_mac: None, ..way };
+        let nowhere = Way { hop: None, ..unknown };
+        for (way, change, outdated, ask) in [
+            (way, Change::Anything, true, false),
+            (way, Change::Route(ip("10.1.0.0"), 16), true, false),
+            (way, Change::Route(other, 32), false, false),
+            (nowhere, Change::Route(ip("0.0.0.0"), 0), true, false),
+            (way, Change::Link(7), true, false),
+            (way, Change::Link(8), false, false),
+            (way, Change::Neighbour(7, router, Neighbour::Known(mac)), false, false),
+            (way, Change::Neighbour(7, router, Neighbour::Known(another)), true, false),
+            (way, Change::Neighbour(7, router, Neighbour::Stale(mac)), false, true),
+            (way, Change::Neighbour(7, router, Neighbour::Stale(another)), true, true),
+            (way, Change::Neighbour(7, router, Neighbour::Unknown), true, false),
+            (way, Change::Neighbour(8, router, Neighbour::Unknown), false, false),
+            (way, Change::Neighbour(7, to, Neighbour::Unknown), false, false),
+            (unknown, Change::Neighbour(7, router, Neighbour::Known(mac)), true, false),
+            (nowhere, Change::Neighbour(7, router, Neighbour::Known(mac)), false, false),
+            (nowhere, Change::Link(7), false, false),
+        ] {
+            let mut way = way;
+            way.heed(&change);
+            assert_eq!((way.due == Instant::ZERO, way.ask), (outdated, ask), "{change:?}");
+            assert!(outdated || way.due == due);
+        }
+    }
 
     #[test]
     fn what_a_device_must_say() {
