@@ -358,14 +358,18 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
             self.fdb.lookup_batch(self.now(), &keys[..count], &mut out);
             assert_eq!((&out[..count], &out[count..]), (&single[..count], &vec![None; 300 - count][..]));
         }
-        let frames: Vec<_> = (keys.iter().zip(keys.iter().rev()).zip(DESTINATIONS.iter().cycle()))
-            .map(|((k, to), from)| Crossing { vni: k.0, source: k.1, from: *from, destination: to.1 })
-            .collect();
-        let mut out = vec![(Probe::Missing, None); 290];
+        let (frames, places): (Vec<_>, Vec<_>) =
+            (keys.iter().zip(keys.iter().rev()).zip(DESTINATIONS.iter().cycle()))
+                .map(|((k, to), from)| (Crossing { vni: k.0, source: k.1, destination: to.1 }, *from))
+                .unzip();
+        let mut out = vec![(None, None); 290];
         self.fdb.cross_batch(self.now(), &frames, &mut out);
-        for (f, out) in frames.iter().zip(out) {
-            let source = self.fdb.probe(self.now(), f.vni, f.source, f.from);
-            assert_eq!(out, (source, self.fdb.lookup(self.now(), f.vni, f.destination)));
+        for ((f, from), (known, found)) in frames.iter().zip(places).zip(out) {
+            let source = self.fdb.probe(self.now(), f.vni, f.source, from);
+            assert_eq!(
+                (known.map_or(Probe::Missing, |k| k.probe(from)), found),
+                (source, self.fdb.lookup(self.now(), f.vni, f.destination))
+            );
         }
     }
 

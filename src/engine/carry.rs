@@ -1,11 +1,11 @@
 //! Carrying decisions out: the calls of the data path.
 
 use super::context::{BATCH, Context, Note, Seen};
-use super::decide::{Bridged, Exit, Inlet, Memo, Way, addresses, fits};
+use super::decide::{Bridged, Exit, Inlet, Memo, Way, fits};
 use super::event::Event;
 use super::explain::{Explanation, Silent, Step, Trace};
 use super::frame::{Frame, Ingress, Verdict};
-use super::lane::{Lane, NOBODY};
+use super::lane::NOBODY;
 use super::route::{Domain, Rewrite};
 use super::stats::Load;
 use super::storage::Storage;
@@ -13,20 +13,23 @@ use super::tables::Tables;
 use crate::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use crate::error::{DropReason, PortError};
 use crate::table::Store;
-use crate::table::fdb::{Crossing, Probe};
+use crate::table::fdb::{Crossed, Crossing, Probe};
 use crate::table::vni::{Mode, VniIndex};
 use crate::time::Instant;
 use crate::wire::ethernet::EthernetHeader;
-use crate::wire::inner::{self, Flow, Inner};
-use crate::wire::outer::{self, Plain, Shape};
+use crate::wire::inner::{self, Flow};
+use crate::wire::outer;
 use crate::wire::template::{self, Fields, Header, Template};
 use crate::wire::vxlan::VxlanHeader;
-use crate::wire::{ecn, ethernet, ipv4, ipv6};
+use crate::wire::{ethernet, ipv4, ipv6};
 
 use core::net::IpAddr;
 
 /// Octets of headroom that are enough for every outer shape, rounded up to a multiple of 8.
 pub const HEADROOM: usize = 72;
+
+/// The answer to a question that was not asked.
+pub(super) const NOTHING: Crossed = (None, None);
 
 /// One copy of a flooded frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +99,8 @@ impl<S: Storage> Tables<S> {
         inlet: &Inlet<'_>,
         frames: &mut [Frame<'_>],
     ) {
-        let from = Destination::Port(inlet.port);
-        let mut crossings = [Crossing { vni: inlet.vni, from, ..NOBODY }; BATCH];
-        let mut answers = [(Probe::Missing, None); BATCH];
+        let mut crossings = [Crossing { vni: inlet.vni, ..NOBODY }; BATCH];
+        let mut answers = [NOTHING; BATCH];
         let mut came = Load::default();
         for (frame, crossing) in frames.iter_mut().zip(&mut crossings) {
             came.add(frame.len());
@@ -118,11 +120,12 @@ impl<S: Storage> Tables<S> {
         for ((frame, crossing), answer) in frames.iter_mut().zip(&crossings).zip(&answers) {
             // Nearly always: a station that is known sends to one behind a VTEP. What cannot go there
             // is decided on from the start.
-            if let (known @ (Probe::Fresh | Probe::Stale), Some(Destination::Vtep(vtep))) = *answer
+            if let (Some(known), Some(Destination::Vtep(vtep))) = *answer
+                && known.is_at(Destination::Port(inlet.port))
                 && let Some(template) = self.templates.as_slice().get(usize::from(vtep.0))
                 && self.write_plain(context, inlet, frame, template).is_some()
             {
-                if known == Probe::Stale && inlet.learn {
+                if !known.is_fresh() && inlet.learn {
                     self.refresh(context, inlet.vni, crossing.source, Seen::Port(inlet.port));
                 }
                 self.sent(context, frame, vtep, template, &mut left);
@@ -141,12 +144,14 @@ impl<S: Storage> Tables<S> {
         inlet: &Inlet<'_>,
         frame: &mut Frame<'_>,
         crossing: &Crossing,
-        answer: (Probe, Option<Destination>),
+        (known, found): Crossed,
         left: &mut Departures,
     ) {
         let way = match EthernetHeader::parse(frame.bytes()) {
             Ok(_) => {
                 let macs = (crossing.destination, crossing.source);
+                let answer =
+                    (known.map_or(Probe::Missing, |known| known.probe(Destination::Port(inlet.port))), found);
                 let b = self.bridge(inlet.config, macs, answer, inlet.learn, &mut Silent);
                 self.aside(context, inlet.vni, macs, b, Seen::Port(inlet.port));
                 b.way
@@ -182,7 +187,7 @@ impl<S: Storage> Tables<S> {
 
     /// Notes what a bridged frame teaches, and tells of a destination that nobody knows.
     #[inline]
-    fn aside(
+    pub(super) fn aside(
         &self,
         context: &mut Context<S>,
         vni: Vni,
@@ -200,7 +205,7 @@ impl<S: Storage> Tables<S> {
 
     /// Notes a station that is known where it was seen, and due to be refreshed.
     #[inline(never)]
-    fn refresh(&self, context: &mut Context<S>, vni: Vni, mac: MacAddr, seen: Seen) {
+    pub(super) fn refresh(&self, context: &mut Context<S>, vni: Vni, mac: MacAddr, seen: Seen) {
         context.note(Note { vni, mac: Some(mac), seen, epoch: self.epoch });
     }
 
@@ -276,242 +281,9 @@ impl<S: Storage> Tables<S> {
         }
     }
 
-    /// At most [`BATCH`] datagrams, in the same three passes.
-    #[inline(never)]
-    fn decap_batch<'t>(
-        &'t self,
-        now: Instant,
-        context: &mut Context<S>,
-        memo: &mut Memo<'t>,
-        frames: &mut [Frame<'_>],
-    ) {
-        let mut lanes = [Lane::NOTHING; BATCH];
-        let mut crossings = [NOBODY; BATCH];
-        let mut answers = [(Probe::Missing, None); BATCH];
-        match self.config.shape {
-            Shape::Udp => self.read_udp(frames, &mut lanes, &mut crossings, memo),
-            Shape::Ethernet => self.read_ethernet(frames, &mut lanes, &mut crossings, memo),
-            Shape::Ip => {
-                for ((frame, lane), crossing) in frames.iter_mut().zip(&mut lanes).zip(&mut crossings) {
-                    self.take_in(frame, lane, crossing, memo);
-                }
-            }
-        }
-        self.fdb.cross_batch(now, crossings.get(..frames.len()).unwrap_or(&crossings), &mut answers);
-        let mut to_ports = 0u64;
-        let asked = lanes.iter().zip(&crossings).zip(&answers);
-        for (frame, ((lane, crossing), answer)) in frames.iter_mut().zip(asked) {
-            // Nearly always: a station that is known behind its VTEP sends to one behind a port.
-            if let (known @ (Probe::Fresh | Probe::Stale), Some(Destination::Port(port))) = *answer {
-                if known == Probe::Stale
-                    && lane.learn
-                    && let Some(peer) = lane.peer
-                {
-                    self.refresh(context, crossing.vni, crossing.source, Seen::Vtep(peer));
-                }
-                let len = lane.end.wrapping_sub(lane.start);
-                frame.strip(lane.start, lane.end);
-                context.landed(lane.index, lane.peer, len);
-                if let Some(c) = context.port_mut(port) {
-                    c.traffic.tx(len);
-                }
-                to_ports = to_ports.wrapping_add(1);
-                frame.verdict = Some(Verdict::ToPort(port));
-            } else {
-                self.finish_decap(now, context, frame, lane, *answer);
-            }
-        }
-        let totals = &mut context.totals;
-        totals.decap_frames = totals.decap_frames.wrapping_add(frames.len() as u64);
-        totals.to_port = totals.to_port.wrapping_add(to_ports);
-    }
-    // Nearly always a packet is plain and comes from a known VTEP into a known VNI. Each shape has code of its
-    // own for that; of anything else every question is asked.
-
-    #[inline(never)]
-    fn read_udp<'t>(
-        &'t self,
-        frames: &mut [Frame<'_>],
-        lanes: &mut [Lane; BATCH],
-        crossings: &mut [Crossing; BATCH],
-        memo: &mut Memo<'t>,
-    ) {
-        for ((frame, lane), crossing) in frames.iter_mut().zip(lanes).zip(crossings) {
-            if let Some(source) = frame.source
-                && frame.ecn & ecn::ECT1 == 0
-                && let Some(plain) = frame.packet().and_then(|packet| self.plain.udp(packet))
-                && let Some(peer) = match source.to_canonical() {
-                    IpAddr::V4(v4) => self.known_vtep_v4(v4, memo),
-                    source => self.known_vtep(source, memo),
-                }
-                && self.take_in_plain(frame, lane, crossing, peer, &plain, memo).is_some()
-            {
-                continue;
-            }
-            self.take_in(frame, lane, crossing, memo);
-        }
-    }
-
-    #[inline(never)]
-    fn read_ethernet<'t>(
-        &'t self,
-        frames: &mut [Frame<'_>],
-        lanes: &mut [Lane; BATCH],
-        crossings: &mut [Crossing; BATCH],
-        memo: &mut Memo<'t>,
-    ) {
-        for ((frame, lane), crossing) in frames.iter_mut().zip(lanes).zip(crossings) {
-            if let Some(plain) = frame.packet().and_then(|packet| self.plain.ethernet(packet))
-                && let [source, destination] = plain.underlay
-                && self.config.local_v4 == Some(destination)
-                && let Some(peer) = self.known_vtep_v4(source, memo)
-                && self.take_in_plain(frame, lane, crossing, peer, &plain, memo).is_some()
-            {
-                continue;
-            }
-            self.take_in(frame, lane, crossing, memo);
-        }
-    }
-
-    /// What [`take_in`](Self::take_in) does with a plain packet from a known VTEP into a known VNI; `None`, and
-    /// nothing done, with any other.
-    #[inline(always)]
-    fn take_in_plain<'t>(
-        &'t self,
-        frame: &mut Frame<'_>,
-        lane: &mut Lane,
-        crossing: &mut Crossing,
-        peer: VtepId,
-        plain: &Plain,
-        memo: &mut Memo<'t>,
-    ) -> Option<()> {
-        let (index, config) = self.known_vni(plain.vni, memo)?;
-        if config.mode == Mode::Bridged {
-            let (destination, source) = inner::addresses(frame.packet()?.get(plain.start..)?)?;
-            *crossing = Crossing { vni: plain.vni, source, from: Destination::Vtep(peer), destination };
-            lane.asked = true;
-        }
-        (frame.ingress, frame.vni, frame.group) = (Ingress::Tunnel, Some(plain.vni), None);
-        (lane.start, lane.end, lane.index, lane.peer) = (plain.start, plain.end, index, Some(peer));
-        lane.learn = config.learning;
-        Some(())
-    }
-
-    /// Notes what is known of a packet by its headers, and what the FDB is to be asked about it.
-    #[inline(never)]
-    fn take_in<'t>(
-        &'t self,
-        frame: &mut Frame<'_>,
-        lane: &mut Lane,
-        crossing: &mut Crossing,
-        memo: &mut Memo<'t>,
-    ) {
-        let mut outer = match outer::parse(self.config.shape, frame.bytes(), &self.policy) {
-            Ok(outer) => outer,
-            Err(e) => {
-                (frame.ingress, frame.vni, frame.group) = (Ingress::Tunnel, None, None);
-                lane.refused = Some(e.reason());
-                return;
-            }
-        };
-        if self.config.shape == Shape::Udp {
-            outer.ecn = frame.ecn;
-        }
-        let vni = outer.vxlan.vni;
-        let taken = self.accept(frame.source, &outer, frame.bytes(), memo, &mut Silent);
-        (frame.ingress, frame.vni, frame.group) = (Ingress::Tunnel, Some(vni), outer.vxlan.group);
-        match taken {
-            Ok(a) => {
-                (lane.start, lane.end) = (outer.payload.start, outer.payload.end);
-                (lane.index, lane.peer, lane.mark, lane.learn) = (a.index, a.peer, a.mark, a.learn);
-                if let (Some((destination, source)), Some(peer), None) = (a.macs, a.peer, a.mark) {
-                    *crossing = Crossing { vni, source, from: Destination::Vtep(peer), destination };
-                    lane.asked = true;
-                }
-            }
-            Err(r) => {
-                (lane.refused, lane.peer) = (Some(r.reason), r.peer);
-                lane.index = r.index.unwrap_or(Lane::NOTHING.index);
-            }
-        }
-    }
-
-    /// Decides on a packet, and carries it out.
-    #[inline(never)]
-    fn finish_decap(
-        &self,
-        now: Instant,
-        context: &mut Context<S>,
-        frame: &mut Frame<'_>,
-        lane: &Lane,
-        answer: (Probe, Option<Destination>),
-    ) {
-        let (vni, inner) = (frame.vni.unwrap_or_default(), lane.start..lane.end);
-        let entry = self.vnis.get(lane.index);
-        let (way, routed) = match (lane.refused, entry.map(|e| &e.config)) {
-            (Some(reason), _) => (Way::Drop(reason), None),
-            (None, None) => (Way::Drop(DropReason::UnknownVni), None),
-            (None, Some(config)) => {
-                let inner = frame.bytes().get(inner.clone()).unwrap_or(&[]);
-                match config.mode {
-                    Mode::Bridged => match addresses(inner) {
-                        Ok(macs) => {
-                            let answer =
-                                if lane.asked { answer } else { self.ask(now, vni, macs, lane.peer) };
-                            let b = self.bridge(config, macs, answer, lane.learn, &mut Silent);
-                            let seen = match lane.peer {
-                                Some(peer) => Seen::Vtep(peer),
-                                None => self.newcomer(frame.source, frame.bytes()),
-                            };
-                            self.aside(context, vni, macs, b, seen);
-                            (b.way, None)
-                        }
-                        Err(reason) => (Way::Drop(reason), None),
-                    },
-                    Mode::Routed { router_mac } => {
-                        let domain = Domain { vni, index: lane.index, config, router_mac };
-                        let r = self.route(&domain, false, inner, lane.start, &mut Silent);
-                        if let Some(miss) = r.miss {
-                            context.event(miss);
-                        }
-                        (r.way, r.rewrite)
-                    }
-                }
-            }
-        };
-        let way = self.descend(lane.index, way);
-        if let Way::Drop(reason) = way {
-            context.dropped(reason, Some(lane.index), lane.peer, None);
-            frame.verdict = Some(Verdict::Drop(reason));
-            return;
-        }
-        frame.narrow(inner);
-        let len = frame.len();
-        context.landed(lane.index, lane.peer, len);
-        if let Some(field) = lane.mark {
-            mark(frame.bytes_mut(), field);
-        }
-        frame.verdict = Some(match way {
-            Way::Port(p) => {
-                rewrite(frame.bytes_mut(), routed);
-                context.delivered(p, len);
-                Verdict::ToPort(p)
-            }
-            Way::Punt(reason) => {
-                context.totals.punts.count(reason);
-                Verdict::Punt(reason)
-            }
-            _ => {
-                context.totals.flooded = context.totals.flooded.wrapping_add(1);
-                self.count_flooded_ports(context, lane.index, None, len);
-                Verdict::Flood(vni)
-            }
-        });
-    }
-
     /// What the FDB knows of a frame from the underlay: of its source, and of its destination.
     #[inline]
-    fn ask(
+    pub(super) fn ask(
         &self,
         now: Instant,
         vni: Vni,
@@ -584,7 +356,7 @@ impl<S: Storage> Tables<S> {
     }
 
     /// Counts the copies of a flooded frame for each port of its VNI but the one that it came from.
-    fn count_flooded_ports(
+    pub(super) fn count_flooded_ports(
         &self,
         context: &mut Context<S>,
         index: VniIndex,
@@ -749,7 +521,7 @@ fn read_any(frame: &mut Frame<'_>, crossing: &mut Crossing) {
 
 /// Makes the changes of routing: MAC addresses and TTL (RFC 1812, section 5.3.1).
 #[inline]
-fn rewrite(frame: &mut [u8], routed: Option<Rewrite>) {
+pub(super) fn rewrite(frame: &mut [u8], routed: Option<Rewrite>) {
     let Some(r) = routed else { return };
     ethernet::set_macs(frame, r.dst, r.src);
     if let Some(ip) = frame.get_mut(r.ip..) {
@@ -758,13 +530,5 @@ fn rewrite(frame: &mut [u8], routed: Option<Rewrite>) {
         } else {
             ipv4::decrement_ttl(ip);
         }
-    }
-}
-
-/// Writes the ECN field of the inner IP header.
-#[inline(never)]
-fn mark(frame: &mut [u8], field: u8) {
-    if let Ok(inner) = Inner::classify(frame) {
-        ecn::set(frame, &inner, field);
     }
 }

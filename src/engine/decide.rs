@@ -117,7 +117,6 @@ pub(crate) struct Refusal {
 pub(crate) struct Memo<'t> {
     vni: Option<(Vni, VniIndex, &'t VniConfig)>,
     source: Option<(IpAddr, Option<VtepId>)>,
-    source_v4: Option<(Ipv4Addr, VtepId)>,
 }
 
 impl<S: Storage> Tables<S> {
@@ -293,19 +292,6 @@ impl<S: Storage> Tables<S> {
                 let vtep = self.vteps.by_addr(addr);
                 memo.source = Some((addr, vtep));
                 vtep
-            }
-        }
-    }
-
-    /// The same for an IPv4 address, which plain packets mostly come from.
-    #[inline(always)]
-    pub(crate) fn known_vtep_v4(&self, addr: Ipv4Addr, memo: &mut Memo<'_>) -> Option<VtepId> {
-        match memo.source_v4 {
-            Some((known, vtep)) if known == addr => Some(vtep),
-            _ => {
-                let vtep = self.vteps.by_v4(addr)?;
-                memo.source_v4 = Some((addr, vtep));
-                Some(vtep)
             }
         }
     }

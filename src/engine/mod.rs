@@ -16,6 +16,7 @@
 //!   side) and call [`Tables::encap`] and [`Tables::decap`] with a context each. Whoever may write
 //!   takes their contexts from time to time with [`Engine::merge`].
 
+mod arrive;
 mod carry;
 mod config;
 mod context;

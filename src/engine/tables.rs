@@ -33,6 +33,9 @@ pub(crate) type FdbOf<S> = Fdb<
 pub(crate) type Lpm4Of<S> = Lpm<Ipv4Addr, <S as Storage>::CellV4Store, <S as Storage>::RootV4Store>;
 pub(crate) type Lpm6Of<S> = Lpm<Ipv6Addr, <S as Storage>::CellV6Store, <S as Storage>::RootV6Store>;
 
+/// With more VNIs, VTEPs and ports than this, what a packet reads of them is seldom near (1.5 MB of counters).
+const FAR: usize = 1 << 12;
+
 /// Every table of an engine.
 ///
 /// The data path reads them and writes into a [`Context`]; changes come through
@@ -49,6 +52,8 @@ pub struct Tables<S: Storage> {
     pub(crate) fdb: FdbOf<S>,
     pub(crate) routes_v4: Lpm4Of<S>,
     pub(crate) routes_v6: Lpm6Of<S>,
+    /// Records and counters of all VNIs, VTEPs and ports take more room than the caches have.
+    pub(crate) is_far: bool,
     /// How many VTEPs came by themselves.
     pub(crate) learned_vteps: usize,
     /// Raised whenever a VNI, port or VTEP goes, or is told to be another: whoever has its id later
@@ -122,6 +127,7 @@ impl<S: Storage> Tables<S> {
             )?,
             routes_v4: Lpm::new(parts.cells_v4, parts.roots_v4)?,
             routes_v6: Lpm::new(parts.cells_v6, parts.roots_v6)?,
+            is_far: vnis.saturating_add(vteps).saturating_add(ports) > FAR,
             learned_vteps: 0,
             epoch: 0,
             config,

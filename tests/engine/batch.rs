@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use overlane::addr::{Ipv4Prefix, MacAddr, NextHop, PortId, Vni, VtepId};
+use overlane::addr::{Destination, Ipv4Prefix, MacAddr, NextHop, PortId, Vni, VtepId};
 use overlane::engine::*;
+use overlane::error::DropReason;
+use overlane::table::fdb::EntryKind;
 use overlane::table::port::PortConfig;
 use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::VtepConfig;
@@ -38,15 +40,15 @@ impl Random {
 }
 
 /// Three VNIs: one that learns from known VTEPs and floods, one that takes from anybody and does not flood,
-/// and a routed one. Two ports each. Few places for addresses, and small limits.
-fn engine(shape: Shape) -> Engine<Heap> {
+/// and a routed one. Two ports each. Few places for addresses, and small limits; room for so many VNIs.
+fn engine(shape: Shape, vnis: usize) -> Engine<Heap> {
     let mut config = EngineConfig { shape, ..config(A) };
     (config.local_mac, config.ageing) = (mac(0xa0), Duration::from_secs(100));
     config.vxlan.group_policy = true;
     if let IpAddr::V6(own) = OUR_SIXTH {
         config.local_v6 = Some(own);
     }
-    let capacity = Capacity { macs: 20, events: 1000, ..CAPACITY };
+    let capacity = Capacity { macs: 20, vnis, events: 1000, ..CAPACITY };
     let mut engine = Engine::<Heap>::with_capacity(config, &capacity).unwrap();
     let mut apply = |command| engine.apply(T0, &command).unwrap();
     let open = VniConfig {
@@ -244,7 +246,8 @@ fn explained(engine: &Engine<Heap>, now: Instant, port: Option<PortId>, given: &
 
 fn compare(shape: Shape, seed: u64) {
     let r = &mut Random(seed);
-    let (mut whole, mut single) = (engine(shape), engine(shape));
+    // With so many VNIs a batch looks ahead for what is far; that is all that differs.
+    let (mut whole, mut single) = (engine(shape, 5000), engine(shape, CAPACITY.vnis));
     let mut worker =
         Context::new(ContextParts::with_capacity(&Capacity { events: 1000, ..CAPACITY })).unwrap();
     let (mut now, mut verdicts) = (T0, std::collections::BTreeSet::new());
@@ -320,5 +323,37 @@ fn a_long_call_learns_on_its_way() {
     assert_eq!(verdicts[0], Verdict::ToPort(port));
     // The address is behind the port that they come from themselves, once that is known.
     assert_eq!(verdicts[1], Verdict::Flood(VNI));
-    assert_eq!(verdicts[BATCH], Verdict::Drop(overlane::error::DropReason::SamePort));
+    assert_eq!(verdicts[BATCH], Verdict::Drop(DropReason::SamePort));
+}
+
+/// Who is known behind a VTEP is so while the VTEP is where the packets come from.
+#[test]
+fn a_vtep_is_told_by_its_address_of_now() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    node.send(T0, &ether(ALL, mac(2), b""));
+    let hello = vxlan(VNI.get(), &ether(mac(2), mac(1), b""));
+    for _ in 0..2 {
+        assert_eq!(node.receive(T0, B, &hello).0, Verdict::ToPort(node.port));
+    }
+    let vtep = node.vtep(B);
+    node.engine.apply(T0, &Command::SetVtep { vtep, config: VtepConfig::new(C, 4789) }).unwrap();
+    assert_eq!(node.receive(T0, B, &hello).0, Verdict::Drop(DropReason::UnknownSource));
+    assert_eq!(node.receive(T0, C, &hello).0, Verdict::ToPort(node.port));
+    let told = node.engine.explain_decap(T0, Some(C), &hello).verdict();
+    assert_eq!(told, Some(Verdict::ToPort(node.port)));
+}
+
+/// Addresses that the host has told of do not make a bridge of a routed VNI.
+#[test]
+fn known_addresses_do_not_bridge_a_routed_vni() {
+    let mut node = Node::<Heap>::with(config(A), A, VniConfig::routed(ROUTER), &[B]);
+    for (n, at) in [(1, Destination::Vtep(node.vtep(B))), (2, Destination::Port(node.port))] {
+        let (mac, kind) = (mac(n), EntryKind::Static);
+        node.engine.apply(T0, &Command::AddMac { vni: VNI, mac, at, kind }).unwrap();
+    }
+    let packet = vxlan(VNI.get(), &ether(mac(2), mac(1), b""));
+    let told = node.engine.explain_decap(T0, Some(B), &packet).verdict();
+    let (verdict, _) = node.receive(T0, B, &packet);
+    assert_eq!(Some(verdict), told);
+    assert_ne!(verdict, Verdict::ToPort(node.port));
 }

@@ -358,15 +358,19 @@ impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quot
         let mut found = vec![None; keys.len()];
         self.fdb.lookup_batch(self.now(), &keys, &mut found);
         let places = DESTINATIONS.iter().cycle();
-        let frames: Vec<_> = (keys.iter().zip(keys.iter().rev()).zip(places))
-            .map(|((k, to), from)| Crossing { vni: k.0, source: k.1, from: *from, destination: to.1 })
-            .collect();
-        let mut crossed = vec![(Probe::Missing, None); frames.len()];
+        let (frames, senders): (Vec<_>, Vec<_>) = (keys.iter().zip(keys.iter().rev()).zip(places))
+            .map(|((k, to), from)| (Crossing { vni: k.0, source: k.1, destination: to.1 }, *from))
+            .unzip();
+        let mut crossed = vec![(None, None); frames.len()];
         self.fdb.cross_batch(self.now(), &frames, &mut crossed);
-        for ((f, crossed), (k, found)) in frames.iter().zip(crossed).zip(keys.iter().zip(found)) {
+        let asked = frames.iter().zip(senders).zip(crossed);
+        for (((f, from), (known, to)), (k, found)) in asked.zip(keys.iter().zip(found)) {
             assert_eq!(found, self.fdb.lookup(self.now(), k.0, k.1));
-            let source = self.fdb.probe(self.now(), f.vni, f.source, f.from);
-            assert_eq!(crossed, (source, self.fdb.lookup(self.now(), f.vni, f.destination)));
+            let source = self.fdb.probe(self.now(), f.vni, f.source, from);
+            assert_eq!(
+                (known.map_or(Probe::Missing, |k| k.probe(from)), to),
+                (source, self.fdb.lookup(self.now(), f.vni, f.destination))
+            );
         }
         let listed: HashMap<_, _> =
             self.fdb.iter().map(|e| ((e.vni, e.mac), (e.destination, e.kind))).collect();

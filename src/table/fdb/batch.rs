@@ -1,19 +1,25 @@
 //! Many keys at once: what is far away is asked for first and used later, so that the waiting overlaps.
 
+use super::group::WIDTH;
+pub use super::record::Known;
 use super::record::{Key, Slot, Window, stamp, ticks, unlikely};
 use super::room::Look;
-use super::{EntryKind, Fdb, Probe, Quota, SlotGroup, TagGroup};
+use super::{Fdb, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
+use crate::table::tags::Tags;
 use crate::time::Instant;
 
 /// A table with fewer groups (2 MB, 50,000 entries) is near: there one lookup after the other is faster.
 pub(super) const FAR: usize = 1 << 14;
 
+/// A table with as many (15 MB) is beyond the second cache with its tags too, and its slots are in memory.
+pub(super) const FARTHER: usize = 1 << 17;
+
 /// Keys that wait together. More would leave the first-level cache and the core's window.
 const LANES: usize = 32;
 
-/// What a bridge asks of the FDB about one frame: whether its sender is known there, and where it goes.
+/// What a bridge asks of the FDB about one frame: where its sender is known, and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossing {
     /// The VNI.
@@ -23,9 +29,10 @@ pub struct Crossing {
     pub destination: MacAddr,
     /// The frame's source address.
     pub source: MacAddr,
-    /// Where it came from.
-    pub from: Destination,
 }
+
+/// What the FDB says to a [`Crossing`]: where its source is known, and where its destination lives.
+pub type Crossed = (Option<Known>, Option<Destination>);
 
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
     /// What [`lookup`](Self::lookup) gives for each of `keys`, into the same places of `out`; as many as the
@@ -47,48 +54,129 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         }
     }
 
-    /// What [`probe`](Self::probe) gives for the source of each of `frames` and [`lookup`](Self::lookup) for its
+    /// Where the source of each of `frames` is known, and what [`lookup`](Self::lookup) gives for its
     /// destination, into the same places of `out`; as many as the shorter of the two has.
     ///
     /// The table is the same for all of them: what the first would have taught the second is not there yet.
     #[inline]
-    pub fn cross_batch(&self, now: Instant, frames: &[Crossing], out: &mut [(Probe, Option<Destination>)]) {
+    pub fn cross_batch(&self, now: Instant, frames: &[Crossing], out: &mut [Crossed]) {
+        let times = Times::new(now, self.ageing);
         if self.tags.as_slice().len() < FAR {
             for (out, f) in out.iter_mut().zip(frames) {
-                out.0 = self.probe(now, f.vni, f.source, f.from);
-                out.1 = self.lookup_any_kind(now, f.vni, f.destination);
+                *out = (
+                    self.known(Key::new(f.vni, f.source), times),
+                    self.lookup_any_kind(Key::new(f.vni, f.destination), times),
+                );
             }
             return;
         }
-        let now = stamp(ticks(now));
         for (frames, out) in frames.chunks(LANES).zip(out.chunks_mut(LANES)) {
-            let sources = self.gather(frames, |f| Key::new(f.vni, f.source));
-            let destinations = self.gather(frames, |f| Key::new(f.vni, f.destination));
-            let lanes = sources.iter().zip(&destinations);
-            for ((out, (source, destination)), frame) in out.iter_mut().zip(lanes).zip(frames) {
-                out.0 = self.probe_of(source, now, frame.from);
-                out.1 = self.answer(destination, now);
+            let sources = self.slots_of(frames, |f| Key::new(f.vni, f.source));
+            let destinations = self.slots_of(frames, |f| Key::new(f.vni, f.destination));
+            let pairs = sources.0.iter().zip(&sources.1).zip(destinations.0.iter().zip(&destinations.1));
+            for ((out, (source, destination)), _) in out.iter_mut().zip(pairs).zip(frames) {
+                out.0 = match times.known(source.1, *source.0) {
+                    Some(known) => Some(known),
+                    None => self.known_anyhow(*source.0, times.now),
+                };
+                out.1 = match times.found(destination.1, *destination.0) {
+                    Some(found) => Some(found),
+                    None => self.found_anyhow(*destination.0, times.now),
+                };
             }
         }
     }
 
-    /// [`lookup`](Self::lookup) where static entries are as frequent as others: those of pods that a host has
-    /// pinned. A test more, which a loop over learned ones alone need not pay.
+    /// The keys of up to [`LANES`] questions, and a copy of the slot that is nearly always the entry of each.
+    ///
+    /// What is far is copied by loops that do little else, and nothing waits for it before they end: so nearly all
+    /// loads are under way together.
     #[inline(always)]
-    fn lookup_any_kind(&self, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
-        let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
+    fn slots_of<K>(&self, questions: &[K], key: impl Fn(&K) -> Key) -> ([Key; LANES], [Slot; LANES]) {
+        let (mut keys, mut slots) = ([Key { low: 0, high: 0 }; LANES], [Slot::NOBODYS; LANES]);
+        let (mut places, mut hashes, mut tags) = ([0; LANES], [0; LANES], [TagGroup::EMPTY; LANES]);
+        let homes = places.iter_mut().zip(&mut hashes);
+        for ((to, question), (group, tag)) in keys.iter_mut().zip(questions).zip(homes) {
+            *to = key(question);
+            let home = self.home(*to);
+            (*group, *tag) = (home.primary(), home.tag());
+        }
+        let groups = self.tags.as_slice();
+        for ((to, group), _) in tags.iter_mut().zip(&places).zip(questions) {
+            *to = groups.get(*group).copied().unwrap_or(TagGroup::EMPTY);
+        }
+        let first = |tag: u64, tags: &TagGroup| tags.matching(Tags::new(tag)).first();
+        let (far, groups) = (groups.len() >= FARTHER, self.slots.as_slice());
+        let (lanes, found) = (slots.iter_mut().zip(&mut places), hashes.iter().zip(&tags).zip(questions));
+        if !far {
+            for ((to, group), ((tag, tags), _)) in lanes.zip(found) {
+                if let Some(slot) = first(*tag, tags)
+                    && let Some(slot) = groups.get(*group).and_then(|group| group.get(slot))
+                {
+                    *to = *slot;
+                }
+            }
+            return (keys, slots);
+        }
+        for ((_, place), ((tag, tags), _)) in lanes.zip(found) {
+            *place = *place << 3 | first(*tag, tags).unwrap_or(WIDTH);
+        }
+        for ((to, place), _) in slots.iter_mut().zip(&places).zip(questions) {
+            if let Some(slot) = groups.get(*place >> 3).and_then(|group| group.get(*place & 7)) {
+                *to = *slot;
+            }
+        }
+        (keys, slots)
+    }
+
+    /// Where the sender with this key is known.
+    #[inline(always)]
+    fn known(&self, key: Key, times: Times) -> Option<Known> {
         match self.look(key) {
             Look::Nothing => return None,
             Look::Probably(slot) => {
-                let found = slot.without(key);
-                if found.is_surely(Window::new(now, self.ageing)) || found.is_static() {
-                    return Some(found.destination());
+                if let Some(known) = times.known(slot, key) {
+                    return Some(known);
                 }
             }
             Look::Further => {}
         }
         unlikely();
+        self.known_anyhow(key, times.now)
+    }
+
+    #[inline(never)]
+    fn known_anyhow(&self, key: Key, now: u32) -> Option<Known> {
+        if let Look::Nothing = self.look(key) {
+            return None;
+        }
+        let slot = self.find(key, now)?;
+        slot.known(slot.probe(now, self.ageing, slot.destination()) == Probe::Fresh)
+    }
+
+    #[inline(never)]
+    fn found_anyhow(&self, key: Key, now: u32) -> Option<Destination> {
+        if let Look::Nothing = self.look(key) {
+            return None;
+        }
         self.find(key, now).map(Slot::destination)
+    }
+
+    /// [`lookup`](Self::lookup) where static entries are as frequent as others: those of pods that a host has
+    /// pinned. A test more, which a loop over learned ones alone need not pay.
+    #[inline(always)]
+    fn lookup_any_kind(&self, key: Key, times: Times) -> Option<Destination> {
+        match self.look(key) {
+            Look::Nothing => return None,
+            Look::Probably(slot) => {
+                if let Some(found) = times.found(slot, key) {
+                    return Some(found);
+                }
+            }
+            Look::Further => {}
+        }
+        unlikely();
+        self.find(key, times.now).map(Slot::destination)
     }
 
     /// Looks at the tags of up to [`LANES`] keys, then at the first slot of each that may be its.
@@ -133,21 +221,38 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         unlikely();
         self.find(lane.key, now).map(Slot::destination)
     }
+}
 
-    /// What [`probe`](Self::probe) gives for a lane's key.
+/// The clock's reading, and the stamps that count as seen and as just seen.
+#[derive(Clone, Copy)]
+struct Times {
+    now: u32,
+    alive: Window,
+    young: Window,
+}
+
+impl Times {
+    #[inline]
+    fn new(now: Instant, ageing: u32) -> Times {
+        let now = stamp(ticks(now));
+        Times { now, alive: Window::new(now, ageing), young: Window::new(now, (ageing >> 4) + 1) }
+    }
+
+    /// What the slot says of the key's station, where that is soon told: nearly always.
     #[inline(always)]
-    fn probe_of(&self, lane: &Lane, now: u32, from: Destination) -> Probe {
-        if lane.found {
-            let slot = self.slots.as_slice().get(lane.group).and_then(|slots| slots.get(lane.slot));
-            let seen = Slot::new(lane.key, from, EntryKind::Learned, now);
-            if let Some(probe) = slot.and_then(|slot| slot.probe_learned(&seen, self.ageing)) {
-                return probe;
-            }
-        } else if lane.overflow == 0 {
-            return Probe::Missing;
+    fn known(&self, slot: &Slot, key: Key) -> Option<Known> {
+        let found = slot.without(key);
+        if found.is_surely(self.alive) {
+            return found.known(found.is_surely(self.young));
         }
-        unlikely();
-        self.probe_anyhow(lane.key, now, from)
+        if found.is_static() { found.known(false) } else { None }
+    }
+
+    /// Where the slot leads, where it is soon told that it is the key's.
+    #[inline(always)]
+    fn found(&self, slot: &Slot, key: Key) -> Option<Destination> {
+        let found = slot.without(key);
+        if found.is_surely(self.alive) || found.is_static() { Some(found.destination()) } else { None }
     }
 }
 

@@ -77,7 +77,7 @@ mod tests;
 use core::ops::Range;
 use core::time::Duration;
 
-pub use batch::Crossing;
+pub use batch::{Crossed, Crossing, Known};
 pub use group::{SlotGroup, TagGroup};
 pub use quota::Quota;
 

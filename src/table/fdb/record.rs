@@ -1,5 +1,6 @@
 //! One entry in 16 octets, and the clock that its stamp counts on.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::{EntryKind, FdbEntry, Probe};
@@ -147,6 +148,57 @@ impl Found {
     pub(super) const fn destination(self) -> Destination {
         self.0.destination()
     }
+
+    /// What the slot says of the key's station; `young` where it was seen a short time ago.
+    #[inline]
+    pub(super) const fn known(self, young: bool) -> Option<Known> {
+        self.0.known(young)
+    }
+}
+
+/// Where the sender of a frame is known, and what [`Fdb::probe`](super::Fdb::probe) says of that, wherever the
+/// frame came from.
+// The id; the lowest octet of a slot, which has kind and VTEP; whether it is young; and a bit that is always set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known(NonZeroU32);
+
+impl Known {
+    const FRESH: u32 = 1 << 24;
+
+    /// Where it is known.
+    #[inline]
+    pub const fn at(self) -> Destination {
+        let id = self.0.get() as u16;
+        if self.octet() & VTEP != 0 { Destination::Vtep(VtepId(id)) } else { Destination::Port(PortId(id)) }
+    }
+
+    /// Whether it was seen there within a sixteenth of the ageing time, or is static.
+    #[inline]
+    pub const fn is_fresh(self) -> bool {
+        self.0.get() & Self::FRESH != 0 || self.octet() & KIND == STATIC
+    }
+
+    /// Whether it is known there.
+    #[inline]
+    pub const fn is_at(self, place: Destination) -> bool {
+        let (vtep, id) = pack(place);
+        (self.0.get() ^ (id | vtep << 16) as u32) & (ID | VTEP << 16) as u32 == 0
+    }
+
+    /// What [`Fdb::probe`](super::Fdb::probe) says of a frame that came from `from`.
+    #[inline]
+    pub const fn probe(self, from: Destination) -> Probe {
+        match (self.is_at(from), self.octet() & KIND) {
+            (true, _) if self.is_fresh() => Probe::Fresh,
+            (true, _) => Probe::Stale,
+            (false, AGES) => Probe::Moved,
+            (false, _) => Probe::Pinned,
+        }
+    }
+
+    const fn octet(self) -> u64 {
+        (self.0.get() >> 16) as u64
+    }
 }
 
 /// A destination as its parts of `low` and `high`.
@@ -161,6 +213,9 @@ const fn pack(destination: Destination) -> (u64, u64) {
 impl Slot {
     /// No entry. Its tag is 0, so no scan for a key's tag comes here.
     pub(super) const FREE: Slot = Slot { low: 0, high: 0 };
+
+    /// What is in no slot: the entry of no key, and never alive.
+    pub(super) const NOBODYS: Slot = Slot { low: u64::MAX, high: u64::MAX };
 
     #[inline]
     pub(super) const fn new(key: Key, destination: Destination, kind: EntryKind, stamp: u32) -> Slot {
@@ -244,6 +299,17 @@ impl Slot {
     pub(super) const fn destination(&self) -> Destination {
         let id = self.high as u16;
         if self.low & VTEP != 0 { Destination::Vtep(VtepId(id)) } else { Destination::Port(PortId(id)) }
+    }
+
+    /// What the entry says of its station; always something.
+    #[inline]
+    pub(super) const fn known(&self, young: bool) -> Option<Known> {
+        let young = (young as u32) << Known::FRESH.trailing_zeros();
+        let bits = self.high as u16 as u32 | (self.low as u8 as u32) << 16 | young | Known::FRESH << 1;
+        match NonZeroU32::new(bits) {
+            Some(bits) => Some(Known(bits)),
+            None => None,
+        }
     }
 
     #[inline]

@@ -28,6 +28,11 @@ impl Home {
     }
 
     #[inline]
+    pub(super) const fn tag(self) -> u64 {
+        self.hash.tag
+    }
+
+    #[inline]
     pub(super) const fn primary(self) -> usize {
         scale(self.hash.place, self.groups)
     }

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni};
 use overlane::engine::{Context, Counters, Engine, Event, Explanation, Frame, Heap, Replica, Tables};
 use overlane::error::{DropReason, ParseError, PortError};
-use overlane::table::fdb::{Crossing, Probe};
+use overlane::table::fdb::{Crossed, Crossing};
 use overlane::time::Instant;
 use overlane::wire::inner::Inner;
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
@@ -69,7 +69,7 @@ hot! {
     fn hot_fdb_lookup_batch(t: &Tables<Heap>, now: Instant, keys: &[(Vni, MacAddr)], out: &mut [Option<Destination>]) -> () {
         t.fdb().lookup_batch(now, keys, out)
     }
-    fn hot_fdb_cross_batch(t: &Tables<Heap>, now: Instant, frames: &[Crossing], out: &mut [(Probe, Option<Destination>)]) -> () {
+    fn hot_fdb_cross_batch(t: &Tables<Heap>, now: Instant, frames: &[Crossing], out: &mut [Crossed]) -> () {
         t.fdb().cross_batch(now, frames, out)
     }
     fn hot_lpm_v4(t: &Tables<Heap>, table: u32, addr: Ipv4Addr) -> Option<NextHop> {
