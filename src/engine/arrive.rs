@@ -5,7 +5,7 @@ use super::context::{BATCH, Context, Seen};
 use super::decide::{Memo, Way, addresses};
 use super::explain::Silent;
 use super::frame::{Frame, Ingress, Verdict};
-use super::lane::{Lane, NOBODY};
+use super::lane::{Lane, NO_VNI, NOBODY};
 use super::route::Domain;
 use super::stats::ScopeCounters;
 use super::storage::Storage;
@@ -19,6 +19,7 @@ use crate::wire::ecn;
 use crate::wire::inner::{self, Inner};
 use crate::wire::outer::{self, Plain, Shape};
 
+use core::hint::black_box;
 use core::net::IpAddr;
 
 impl<S: Storage> Tables<S> {
@@ -161,25 +162,33 @@ impl<S: Storage> Tables<S> {
         }
     }
 
-    /// Has the records and counters brought near that the third pass will want: reads that nothing waits for.
+    /// Has the records and counters brought near that the third pass will want: reads that nothing waits for, a loop
+    /// for each kind, so that as many as can be are under way together.
     #[inline(never)]
     fn touch(&self, context: &Context<S>, answers: &[Crossed]) {
-        let (mut touched, mut indices) = (0, [VniIndex(u32::MAX); BATCH]);
-        for ((known, found), index) in answers.iter().zip(&mut indices) {
-            if let (Some(Destination::Vtep(peer)), Some(Destination::Port(port))) =
-                (known.map(Known::at), found)
-            {
-                touched ^= context.vtep(peer).map_or(0, ScopeCounters::word);
-                touched ^= context.port(*port).map_or(0, ScopeCounters::word);
-                touched ^= self.vteps.get(peer).map_or(0, |vtep| u64::from(vtep.epoch));
-                *index = self.ports.get(*port).map_or(*index, |port| port.vni_index);
+        let (mut peers, mut ports) = ([None; BATCH], [None; BATCH]);
+        let mut indices = [NO_VNI; BATCH];
+        for (((known, found), peer), port) in answers.iter().zip(&mut peers).zip(&mut ports) {
+            if let (Some(Destination::Vtep(v)), Some(Destination::Port(p))) = (known.map(Known::at), found) {
+                (*peer, *port) = (Some(v), Some(*p));
             }
         }
-        for (index, _) in indices.iter().zip(answers) {
-            touched ^= context.vni(*index).map_or(0, ScopeCounters::word);
-            touched ^= self.vnis.get(*index).map_or(0, |entry| u64::from(entry.vni.get()));
+        let ports = ports.get(..answers.len()).unwrap_or(&ports);
+        let peers = peers.get(..answers.len()).unwrap_or(&peers);
+        for (index, port) in indices.iter_mut().zip(ports) {
+            *index = port.and_then(|port| self.ports.get(port)).map_or(NO_VNI, |port| port.vni_index);
         }
-        core::hint::black_box(touched);
+        let indices = indices.get(..answers.len()).unwrap_or(&indices);
+        let word = |counters: Option<&ScopeCounters>| counters.map_or(0, ScopeCounters::word);
+        let any = |touched: u64, word: u64| touched ^ word;
+        black_box(ports.iter().map(|port| word(port.and_then(|port| context.port(port)))).fold(0, any));
+        black_box(indices.iter().map(|index| word(context.vni(*index))).fold(0, any));
+        black_box(
+            indices.iter().map(|index| self.vnis.get(*index).map_or(0, |e| e.vni.get().into())).fold(0, any),
+        );
+        black_box(peers.iter().map(|peer| word(peer.and_then(|peer| context.vtep(peer)))).fold(0, any));
+        let record = |peer: &Option<VtepId>| peer.and_then(|peer| self.vteps.get(peer));
+        black_box(peers.iter().map(|peer| record(peer).map_or(0, |vtep| vtep.epoch.into())).fold(0, any));
     }
 
     /// Finds out what [`taken`](Self::taken) could not tell of a plain packet.

@@ -34,7 +34,7 @@ impl Lane {
     pub(super) const NOTHING: Lane = Lane {
         start: 0,
         end: 0,
-        index: VniIndex(u32::MAX),
+        index: NO_VNI,
         peer: None,
         source: Ipv4Addr::UNSPECIFIED,
         refused: None,
@@ -44,6 +44,9 @@ impl Lane {
         plain: false,
     };
 }
+
+/// The index of no VNI.
+pub(super) const NO_VNI: VniIndex = VniIndex(u32::MAX);
 
 /// A question about addresses that nobody has.
 pub(super) const NOBODY: Crossing =
