@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use overlane::error::FdbError;
 use overlane::table::fdb::{
-    Crossing, EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, SlotGroup, TagGroup, groups_for,
+    Crossing, EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup, groups_for,
 };
 use overlane::table::{Seed, Store};
 use overlane::time::Instant;
@@ -45,6 +45,8 @@ enum Op {
         count: u64,
         from: Destination,
     },
+    /// Several at once, each of them perhaps twice.
+    LearnBatch(Vec<(Key, Destination)>),
     Insert {
         key: Key,
         to: Destination,
@@ -72,6 +74,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         30 => (key(), to(), kind()).prop_map(|(key, from, kind)| Op::Learn { key, from, kind }),
         4 => (0..240u64, 1..60u64, to()).prop_map(|(first, count, from)| Op::Burst { first, count, from }),
+        6 => proptest::collection::vec((key(), to()), 0..70).prop_map(Op::LearnBatch),
         6 => (key(), to(), kind()).prop_map(|(key, to, kind)| Op::Insert { key, to, kind }),
         8 => key().prop_map(Op::Remove),
         8 => (0..40usize).prop_map(Op::Sweep),
@@ -192,8 +195,25 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         let (vni, mac) = key;
         let probe = self.fdb.probe(self.now(), vni, mac, from);
         let outcome = self.fdb.learn(self.now(), vni, mac, from, kind);
-        if !mac.is_unicast() {
-            return assert_eq!((outcome, probe), (Learned::NotUnicast, Probe::Missing));
+        assert_eq!(probe, self.learned(key, from, kind, outcome));
+    }
+
+    fn learn_batch(&mut self, seen: &[(Key, Destination)]) {
+        let sightings: Vec<_> =
+            seen.iter().map(|((vni, mac), from)| Sighting { vni: *vni, mac: *mac, from: *from }).collect();
+        let mut outcomes = Vec::new();
+        self.fdb.learn_batch(self.now(), &sightings, |s, outcome| outcomes.push((*s, outcome)));
+        assert!(outcomes.iter().map(|(s, _)| s).eq(&sightings), "each is told of, in turn");
+        for (s, outcome) in outcomes {
+            self.learned((s.vni, s.mac), s.from, EntryKind::Learned, outcome);
+        }
+    }
+
+    /// The table has learned an address, with this outcome. Gives what a probe had to find before.
+    fn learned(&mut self, key: Key, from: Destination, kind: EntryKind, outcome: Learned) -> Probe {
+        if !key.1.is_unicast() {
+            assert_eq!(outcome, Learned::NotUnicast);
+            return Probe::Missing;
         }
         let kind = if kind == EntryKind::Learned { kind } else { EntryKind::Sticky };
         let has_room = self.limits.get(&from).is_some_and(|limit| self.held(from) < *limit);
@@ -203,22 +223,26 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                 assert_eq!(outcome, Learned::Refreshed);
                 let age = (self.now / 128).saturating_sub(e.seen / 128);
                 let fresh = e.kind == EntryKind::Static || age <= AGEING_TICKS / 16;
-                assert_eq!(probe, if fresh { Probe::Fresh } else { Probe::Stale });
                 if e.kind != EntryKind::Static {
                     let sticky = e.kind == EntryKind::Sticky || kind == EntryKind::Sticky;
                     self.put(key, from, if sticky { EntryKind::Sticky } else { EntryKind::Learned });
                 }
+                if fresh { Probe::Fresh } else { Probe::Stale }
             }
             Some(e) if e.kind != EntryKind::Learned => {
-                assert_eq!((outcome, probe), (Learned::Pinned, Probe::Pinned));
+                assert_eq!(outcome, Learned::Pinned);
+                Probe::Pinned
             }
             Some(e) if has_room => {
-                assert_eq!((outcome, probe), (Learned::Moved { from: e.to }, Probe::Moved));
+                assert_eq!(outcome, Learned::Moved { from: e.to });
                 self.put(key, from, kind);
+                Probe::Moved
             }
-            Some(_) => assert_eq!((outcome, probe), (Learned::QuotaHit, Probe::Moved)),
+            Some(_) => {
+                assert_eq!(outcome, Learned::QuotaHit);
+                Probe::Moved
+            }
             None => {
-                assert_eq!(probe, Probe::Missing);
                 match (outcome, old) {
                     (Learned::New { evicted: Some(e) }, Some(old)) => {
                         assert!((e.vni, e.mac) == key && (has_room || old.to == from));
@@ -240,6 +264,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                     }
                     other => panic!("{other:?}"),
                 }
+                Probe::Missing
             }
         }
     }
@@ -288,6 +313,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                     self.learn(key(n), from, EntryKind::Learned);
                 }
             }
+            Op::LearnBatch(ref seen) => self.learn_batch(seen),
             Op::Insert { key, to, kind } => self.insert(key, to, kind),
             Op::Remove(key) => match self.fdb.remove(key.0, key.1) {
                 Some(e) => {

@@ -134,8 +134,13 @@ fn fdb(rows: &mut Vec<Row>) {
             ("sweep", "sweep, nobody too old"),
             ("sweep-half", "sweep, every other one too old"),
         ] {
-            let work = format!("fdb-{what}/{size}");
-            rows.push(row(format!("FDB {name}, {said} entries"), ours(&work), hashbrown(&work), Ratio(1.0)));
+            let (name, work) = (format!("FDB {name}, {said} entries"), format!("fdb-{what}/{size}"));
+            rows.push(row(name.clone(), ours(&work), hashbrown(&work), Ratio(1.0)));
+            if matches!(what, "learn" | "refresh") {
+                // As a bridge learns: what a batch of frames has taught, behind the batch.
+                let work = format!("fdb-{what}-batch/{size}");
+                rows.push(row(format!("{name}, batch of 32"), ours(&work), hashbrown(&work), Ratio(1.0)));
+            }
         }
     }
 }

@@ -42,6 +42,8 @@ impl Tags {
 const SLOTS: u64 = 0x8080_8080_8080_8000;
 /// The lowest bit of each slot's octet.
 const ONES: u64 = SLOTS >> 7;
+/// The highest bit of the lowest slot's octet.
+const LOWEST: u64 = 0x8000;
 /// The lowest octet.
 const COUNT: u64 = 0xff;
 
@@ -93,6 +95,41 @@ impl TagGroup {
         Matches(!self.word & SLOTS).first()
     }
 
+    /// The free slot in which a key with these tags is found first, where there is one: below any slot
+    /// whose tag is equal by chance. The lowest slot is kept for such keys as long as others are free; so
+    /// whoever comes later takes a place behind those that are there, and gets in the way of nobody.
+    #[inline]
+    pub(super) const fn place(&self, tags: Tags) -> Option<usize> {
+        let free = !self.word & SLOTS;
+        let equal = self.matching(tags).0;
+        // Nothing is below no slot.
+        let before = free & (equal & equal.wrapping_neg()).saturating_sub(1);
+        if before != 0 { Matches(before).first() } else { self.place_behind() }
+    }
+
+    /// [`place`](Self::place) for a key none of whose tags is there.
+    #[inline]
+    pub(super) const fn place_behind(&self) -> Option<usize> {
+        Matches(self.free_behind()).first()
+    }
+
+    /// The free slots but for the lowest, unless that is the only one.
+    #[inline]
+    const fn free_behind(&self) -> u64 {
+        let free = !self.word & SLOTS;
+        let behind = free & !LOWEST;
+        if behind != 0 { behind } else { free }
+    }
+
+    /// The first slot with the key's tag, if any; else where it would be [put](Self::place_behind), which is no
+    /// slot in a full group.
+    #[inline]
+    pub(super) const fn first_or_free(&self, tags: Tags) -> usize {
+        let equal = self.matching(tags).0;
+        let slot = if equal != 0 { equal } else { self.free_behind() };
+        (slot.trailing_zeros() >> 3).wrapping_sub(1) as usize
+    }
+
     /// Marks a slot below [`WIDTH`] as that of a key with these tags, or as free.
     #[inline]
     pub(super) const fn set(&mut self, slot: usize, tags: Option<Tags>) {
@@ -100,6 +137,14 @@ impl TagGroup {
             let octet = 0xff00 << (8 * slot as u32);
             let tags = if let Some(tags) = tags { tags.0 } else { 0 };
             self.word = self.word & !octet | tags & octet;
+        }
+    }
+
+    /// [`set`](Self::set) for a slot that is free.
+    #[inline]
+    pub(super) const fn fill(&mut self, slot: usize, tags: Tags) {
+        if slot < WIDTH {
+            self.word |= tags.0 & 0xff00 << (8 * slot as u32);
         }
     }
 
@@ -170,6 +215,25 @@ mod tests {
             assert!(group.occupied().eq((0..WIDTH).filter(|&i| octets[i] != 0)));
             assert_eq!(group.free(), (0..WIDTH).find(|&i| octets[i] == 0));
             assert_eq!(group.overflow() as usize, count);
+
+            let free = |slots: core::ops::Range<usize>| slots.into_iter().find(|&i| octets[i] == 0);
+            let behind = free(1..WIDTH).or(free(0..1));
+            let tags = Tags::new(u64::from_le_bytes(tags));
+            let (before, first) = match group.matching(tags).first() {
+                Some(first) => (free(0..first), first),
+                None => (None, behind.unwrap_or(WIDTH)),
+            };
+            assert_eq!(group.place_behind(), behind);
+            assert_eq!(group.place(tags), before.or(behind));
+            assert_eq!(group.first_or_free(tags).min(WIDTH), first);
+            if let Some(slot) = group.place(tags) {
+                let mut filled = group;
+                filled.fill(slot, tags);
+                group.set(slot, Some(tags));
+                assert_eq!(filled, group);
+                let found = filled.matching(tags).first();
+                assert!(found == Some(slot) || before.is_none() && found < Some(slot));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
 use overlane::engine::{Capacity, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Tables, Verdict};
 use overlane::error::{ParseError, PortError};
-use overlane::table::fdb::{EntryKind, Fdb, Learned, Probe, Quota, SlotGroup, TagGroup, groups_for};
+use overlane::table::fdb::{EntryKind, Fdb, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup, groups_for};
 use overlane::table::lpm::{
     DIRECT_CELLS, Lpm, LpmError, LpmKey, LpmNode, LpmRoot, cells_for, cells_for_index,
 };
@@ -57,6 +57,9 @@ counted! {
     fn counted_fdb_learn(fdb: &mut OwnFdb, now: Instant, mac: MacAddr, at: Destination) -> Learned {
         fdb.learn(now, BRIDGE, mac, at, EntryKind::Learned)
     }
+    fn counted_fdb_learn_batch(fdb: &mut OwnFdb, now: Instant, seen: &[Sighting], learned: &mut usize) -> () {
+        fdb.learn_batch(now, seen, |_, l| *learned += usize::from(l == Learned::Refreshed))
+    }
     fn counted_lpm_v4(t: &Tables<Heap>, table: u32, addr: Ipv4Addr) -> Option<NextHop> {
         t.routes_v4().lookup(table, addr)
     }
@@ -102,6 +105,8 @@ pub const ALL: &[Hot] = &[
     Hot { name: "Fdb::probe, fresh", symbol: "counted_fdb_probe", run: fdb_probe },
     Hot { name: "Fdb::learn, new", symbol: "counted_fdb_learn", run: fdb_new },
     Hot { name: "Fdb::learn, refresh", symbol: "counted_fdb_learn", run: fdb_refresh },
+    Hot { name: "Fdb::learn_batch, refresh", symbol: "counted_fdb_learn_batch", run: fdb_refresh_batch },
+    Hot { name: "Fdb::learn_batch, refresh, large table", symbol: "counted_fdb_learn_batch", run: fdb_refresh_far },
     Hot { name: "Lpm::lookup, IPv4", symbol: "counted_lpm_v4", run: lpm_v4 },
     Hot { name: "Lpm::lookup, IPv6", symbol: "counted_lpm_v6", run: lpm_v6 },
     Hot { name: "Lpm::lookup_batch, IPv4", symbol: "counted_batch_v4", run: lpm_v4_batch },
@@ -202,7 +207,10 @@ fn fdb_probe() -> usize {
 }
 
 fn own_fdb() -> OwnFdb {
-    let groups = groups_for(2 * N);
+    own_fdb_of(groups_for(2 * N))
+}
+
+fn own_fdb_of(groups: usize) -> OwnFdb {
     Fdb::new(
         vec![TagGroup::EMPTY; groups],
         vec![SlotGroup::EMPTY; groups],
@@ -227,6 +235,28 @@ fn fdb_refresh() -> usize {
     }
     let mut learn = |n| counted_fdb_learn(&mut fdb, NOW, remote(n), Destination::Vtep(vtep_of(n)));
     all(|n| learn(n) == Learned::Refreshed)
+}
+
+fn refresh_in_batches(mut fdb: OwnFdb) -> usize {
+    let sighting = |n| Sighting { vni: BRIDGE, mac: remote(n), from: Destination::Vtep(vtep_of(n)) };
+    let seen: Vec<_> = (0..N).map(sighting).collect();
+    for s in &seen {
+        fdb.learn(Instant::ZERO, s.vni, s.mac, s.from, EntryKind::Learned);
+    }
+    let mut learned = 0;
+    for seen in seen.chunks_exact(BATCH) {
+        counted_fdb_learn_batch(&mut fdb, NOW, seen, &mut learned);
+    }
+    assert_eq!(learned, N, "the function did something else");
+    N
+}
+
+fn fdb_refresh_batch() -> usize {
+    refresh_in_batches(own_fdb())
+}
+
+fn fdb_refresh_far() -> usize {
+    refresh_in_batches(own_fdb_of(groups_for(300_000)))
 }
 
 fn router(engine: &Engine<Heap>) -> u32 {

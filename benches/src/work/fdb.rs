@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use overlane::addr::{Destination, MacAddr, Vni, VtepId};
-use overlane::table::fdb::{EntryKind, Fdb, Quota, SlotGroup, TagGroup, groups_for};
+use overlane::table::fdb::{EntryKind, Fdb, Quota, Sighting, SlotGroup, TagGroup, groups_for};
 use overlane::table::{Learned, Seed};
 use overlane::time::Instant;
 
@@ -23,6 +23,8 @@ const BATCH: usize = 32;
 
 trait Table {
     type Key: Copy;
+    /// A key and where it was seen.
+    type Sighting: Copy;
     fn key(station: &Station) -> Self::Key;
     fn new(entries: usize) -> Self;
     /// Whether the address was new.
@@ -33,6 +35,9 @@ trait Table {
             *out = self.get(*key, now);
         }
     }
+    fn sighting(key: Self::Key, from: Destination) -> Self::Sighting;
+    /// How many of them were new.
+    fn learn_batch(&mut self, sightings: &[Self::Sighting; BATCH], now: u32) -> u64;
     /// Removes what was not seen for [`AGEING`], and counts it.
     fn sweep(&mut self, now: u32) -> u64;
     fn clear(&mut self);
@@ -57,9 +62,14 @@ struct Ours(Fdb<Box<[TagGroup]>, Box<[SlotGroup]>, Quotas, Quotas>);
 
 impl Table for Ours {
     type Key = Pair;
+    type Sighting = Sighting;
 
     fn key(station: &Station) -> Pair {
         (station.vni, station.mac)
+    }
+
+    fn sighting((vni, mac): Pair, from: Destination) -> Sighting {
+        Sighting { vni, mac, from }
     }
 
     fn new(entries: usize) -> Ours {
@@ -81,6 +91,15 @@ impl Table for Ours {
     fn learn(&mut self, (vni, mac): Pair, from: Destination, now: u32) -> bool {
         let now = Instant::from_secs(now.into());
         matches!(self.0.learn(now, vni, mac, from, EntryKind::Learned), Learned::New { .. })
+    }
+
+    #[inline]
+    fn learn_batch(&mut self, sightings: &[Sighting; BATCH], now: u32) -> u64 {
+        let mut new = 0;
+        self.0.learn_batch(Instant::from_secs(now.into()), sightings, |_, learned| {
+            new += u64::from(matches!(learned, Learned::New { .. }));
+        });
+        new
     }
 
     #[inline(always)]
@@ -129,9 +148,14 @@ struct Hashbrown(hashbrown::HashMap<PeerKey, PeerEntry, FixedState>);
 
 impl Table for Hashbrown {
     type Key = Pair;
+    type Sighting = (Pair, Destination);
 
     fn key(station: &Station) -> Pair {
         (station.vni, station.mac)
+    }
+
+    fn sighting(key: Pair, from: Destination) -> (Pair, Destination) {
+        (key, from)
     }
 
     fn new(entries: usize) -> Hashbrown {
@@ -144,6 +168,11 @@ impl Table for Hashbrown {
         let entry = self.0.entry(PeerKey::new(vni, mac)).or_insert(PeerEntry { at, seen: now });
         (entry.at, entry.seen) = (at, now);
         self.0.len() > before
+    }
+
+    #[inline]
+    fn learn_batch(&mut self, sightings: &[(Pair, Destination); BATCH], now: u32) -> u64 {
+        sightings.iter().map(|(key, from)| u64::from(self.learn(*key, *from, now))).sum()
     }
 
     #[inline(always)]
@@ -168,9 +197,14 @@ struct ReadyKeys(Hashbrown);
 
 impl Table for ReadyKeys {
     type Key = PeerKey;
+    type Sighting = (PeerKey, Destination);
 
     fn key(station: &Station) -> PeerKey {
         PeerKey::new(station.vni, station.mac)
+    }
+
+    fn sighting(key: PeerKey, from: Destination) -> (PeerKey, Destination) {
+        (key, from)
     }
 
     fn new(entries: usize) -> ReadyKeys {
@@ -180,6 +214,11 @@ impl Table for ReadyKeys {
     #[inline(always)]
     fn learn(&mut self, key: PeerKey, at: Destination, now: u32) -> bool {
         self.0.0.insert(key, PeerEntry { at, seen: now }).is_none()
+    }
+
+    #[inline]
+    fn learn_batch(&mut self, sightings: &[(PeerKey, Destination); BATCH], now: u32) -> u64 {
+        sightings.iter().map(|(key, from)| u64::from(self.learn(*key, *from, now))).sum()
     }
 
     #[inline(always)]
@@ -217,6 +256,10 @@ fn measure<T: Table>(what: &str, size: usize, scale: Scale) -> Sample {
         }
         table
     });
+    // As the hits are: any of those that are held, each from where it is.
+    let mut random = crate::measure::Random(45);
+    let order = (0..hits.len()).map(|_| random.below(held.len())).map(|i| (held[i], from(i)));
+    let order: Vec<_> = order.collect();
     let timed = match what {
         "hit" => lookups(&table, &hits),
         "miss" => lookups(&table, &misses),
@@ -233,15 +276,25 @@ fn measure<T: Table>(what: &str, size: usize, scale: Scale) -> Sample {
             })
         }),
         "refresh" => {
-            // As the hits are: any of those that are held, each from where it is.
-            let order: Vec<_> = {
-                let mut random = crate::measure::Random(45);
-                (0..hits.len()).map(|_| random.below(held.len())).map(|i| (held[i], from(i))).collect()
-            };
             let mut now = 1;
             passes(order.len(), || {
                 now += 1;
                 order.iter().map(|(key, from)| u64::from(!table.learn(*key, *from, now))).sum()
+            })
+        }
+        "learn-batch" => {
+            let new: Vec<_> = held.iter().enumerate().map(|(i, key)| (*key, from(i))).collect();
+            let sightings = sightings::<T>(&new);
+            timed_passes(held.len(), |timer| {
+                table.clear();
+                timer.time(|| sightings.iter().map(|batch| table.learn_batch(batch, 1)).sum())
+            })
+        }
+        "refresh-batch" => {
+            let (sightings, mut now) = (sightings::<T>(&order), 1);
+            passes(order.len(), || {
+                now += 1;
+                sightings.iter().map(|batch| BATCH as u64 - table.learn_batch(batch, now)).sum()
             })
         }
         "sweep" => passes(held.len(), || table.sweep(2)),
@@ -257,6 +310,11 @@ fn measure<T: Table>(what: &str, size: usize, scale: Scale) -> Sample {
         _ => panic!("no such work: {what}"),
     };
     timed.sample(bytes)
+}
+
+fn sightings<T: Table>(seen: &[(T::Key, Destination)]) -> Vec<[T::Sighting; BATCH]> {
+    let (batches, _) = seen.as_chunks::<BATCH>();
+    batches.iter().map(|batch| batch.map(|(key, from)| T::sighting(key, from))).collect()
 }
 
 fn lookups<T: Table>(table: &T, queries: &[T::Key]) -> Timed {

@@ -3,8 +3,8 @@
 use super::group::WIDTH;
 pub use super::record::Known;
 use super::record::{Key, Slot, Window, stamp, ticks, unlikely};
-use super::room::Look;
-use super::{Fdb, Probe, Quota, SlotGroup, TagGroup};
+use super::room::{Look, Place};
+use super::{EntryKind, Fdb, Learned, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
 use crate::table::tags::Tags;
@@ -15,6 +15,10 @@ pub(super) const FAR: usize = 1 << 14;
 
 /// A table with as many (15 MB) is beyond the second cache with its tags too, and its slots are in memory.
 pub(super) const FARTHER: usize = 1 << 17;
+
+/// The same for [`Fdb::learn_batch`], which changes what it finds: to look twice pays in a table of 8 MB (200,000
+/// entries) and more.
+pub(super) const FAR_TO_LEARN: usize = 1 << 16;
 
 /// Keys that wait together. More would leave the first-level cache and the core's window.
 const LANES: usize = 32;
@@ -33,6 +37,18 @@ pub struct Crossing {
 
 /// What the FDB says to a [`Crossing`]: where its source is known, and where its destination lives.
 pub type Crossed = (Option<Known>, Option<Destination>);
+
+/// What a frame teaches the FDB: its sender, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)] // VNI and address side by side: one load takes most of both.
+pub struct Sighting {
+    /// The VNI.
+    pub vni: Vni,
+    /// The frame's source address.
+    pub mac: MacAddr,
+    /// Where it came from.
+    pub from: Destination,
+}
 
 impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> Fdb<T, S, P, V> {
     /// What [`lookup`](Self::lookup) gives for each of `keys`, into the same places of `out`; as many as the
@@ -83,6 +99,60 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                     Some(found) => Some(found),
                     None => self.found_anyhow(*destination.0, times.now),
                 };
+            }
+        }
+    }
+
+    /// [`learn`](Self::learn) of each of `sightings` in turn, as [`Learned`](EntryKind::Learned) entries; tells
+    /// `learned` what each did. In a large table their waiting for memory overlaps, from a few on.
+    ///
+    /// The outcome is that of single calls: what the first has changed, the second finds.
+    #[inline]
+    pub fn learn_batch(
+        &mut self,
+        now: Instant,
+        sightings: &[Sighting],
+        mut learned: impl FnMut(&Sighting, Learned),
+    ) {
+        if self.tags.as_slice().len() < FAR_TO_LEARN {
+            for s in sightings {
+                learned(s, self.learn(now, s.vni, s.mac, s.from, EntryKind::Learned));
+            }
+        } else {
+            self.learn_far(ticks(now), sightings, learned);
+        }
+    }
+
+    /// [`learn_batch`](Self::learn_batch) in a table that is far. Apart, so that neither has the other's registers.
+    #[inline(never)]
+    fn learn_far(&mut self, now: u64, sightings: &[Sighting], mut learned: impl FnMut(&Sighting, Learned)) {
+        let kind = EntryKind::Learned;
+        let mut pupils = [Pupil::NOBODY; LANES];
+        for sightings in sightings.chunks(LANES) {
+            for (pupil, s) in pupils.iter_mut().zip(sightings) {
+                let key = Key::new(s.vni, s.mac);
+                let (home, new) = (self.home(key), Slot::new(key, s.from, kind, stamp(now)));
+                let group = home.primary();
+                let tags = self.tags.as_slice().get(group).copied().unwrap_or(TagGroup::EMPTY);
+                let slot = tags.first_or_free(home.tags()) as u32;
+                *pupil = Pupil { new, tags: home.tags(), group: group as u32, slot };
+            }
+            let slots = self.slots.as_slice();
+            let mut touched = 0;
+            for (pupil, _) in pupils.iter().zip(sightings) {
+                if let Some(slot) = slots.get(pupil.group as usize).and_then(|g| g.get(pupil.slot as usize)) {
+                    touched ^= slot.word();
+                }
+            }
+            core::hint::black_box(touched);
+            for (pupil, s) in pupils.iter().zip(sightings) {
+                let (group, slot) = (pupil.group as usize, pupil.slot as usize);
+                // A slot that holds all of this is the entry, whatever has happened to others meanwhile.
+                if self.refresh(Place { group, slot }, pupil.new) {
+                    learned(s, Learned::Refreshed);
+                } else {
+                    learned(s, self.learn_at(now, group, pupil.tags, pupil.new, kind));
+                }
             }
         }
     }
@@ -268,4 +338,18 @@ struct Lane {
 
 impl Lane {
     const EMPTY: Lane = Lane { key: Key { low: 0, high: 0 }, group: 0, slot: 0, found: false, overflow: 0 };
+}
+
+/// A sighting on its way. Half a cache line, so that few stores make it.
+#[derive(Clone, Copy)]
+struct Pupil {
+    /// The entry that it would make.
+    new: Slot,
+    tags: Tags,
+    group: u32,
+    slot: u32,
+}
+
+impl Pupil {
+    const NOBODY: Pupil = Pupil { new: Slot::FREE, tags: Tags::new(0), group: 0, slot: 0 };
 }

@@ -86,7 +86,7 @@ impl Key {
 ///
 /// The 0 keeps a sum with a stamp from reaching the octets above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(16))]
+#[repr(C)]
 pub(super) struct Slot {
     low: u64,
     high: u64,

@@ -133,8 +133,9 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         }
     }
 
-    fn free_in(&self, group: usize) -> Option<Place> {
-        let slot = self.tags.as_slice().get(group)?.free()?;
+    /// A free slot of the group for a key with this home.
+    fn free_in(&self, group: usize, home: Home) -> Option<Place> {
+        let slot = self.tags.as_slice().get(group)?.place(home.tags())?;
         Some(Place { group, slot })
     }
 
@@ -205,12 +206,12 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         to: Destination,
     ) -> Option<(Place, Option<FdbEntry>)> {
         let primary = home.primary();
-        if let Some(place) = self.free_in(primary) {
+        if let Some(place) = self.free_in(primary, home) {
             return Some((place, None));
         }
         let secondary = home.secondary();
         let overflow = self.may_overflow(home);
-        if overflow && let Some(place) = self.free_in(secondary) {
+        if overflow && let Some(place) = self.free_in(secondary, home) {
             return Some((place, None));
         }
         let turn = self.next_turn(home);
@@ -285,7 +286,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
                 return None;
             }
             let other = if slot.is_away() { its.primary() } else { its.secondary() };
-            Some((place, self.free_in(other)?, slot))
+            Some((place, self.free_in(other, its)?, slot))
         })?;
         self.take(from, &slot);
         self.put(to, self.home(slot.key()), slot);
@@ -294,7 +295,7 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     /// Moves an entry from its secondary group to a free slot of its primary one.
     pub(super) fn bring_home(&mut self, place: Place, home: Home, slot: Slot) {
-        if let Some(to) = self.free_in(home.primary()) {
+        if let Some(to) = self.free_in(home.primary(), home) {
             self.take(place, &slot);
             self.put(to, home, slot);
         }

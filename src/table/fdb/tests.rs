@@ -497,3 +497,74 @@ fn compare_batches(groups: usize) {
         assert!(out[count..].iter().all(|o| *o == nothing.1));
     }
 }
+
+/// In a table that is far, and one that is near: addresses that come twice in a batch, from two places, too many
+/// for their groups, beyond their limits, known as static ones, and no station's. Slot for slot the same.
+#[test]
+fn a_batch_teaches_what_single_calls_teach() {
+    for groups in [9, batch::FAR_TO_LEARN] {
+        let mut single = table(groups);
+        // Few groups are used, so that these fill.
+        let met: Vec<_> = (1..).map(mac).filter(|m| home(&single, *m).primary() < 9).take(150).collect();
+        single.set_limit(port(3), 4).unwrap();
+        for m in met.iter().step_by(17) {
+            single.insert(Instant::ZERO, VNI, *m, port(1), EntryKind::Static).unwrap();
+        }
+        let mut batched = single.clone();
+        let mut state = 1u32;
+        let mut next = |range: usize| {
+            state = state.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+            (state >> 16) as usize % range
+        };
+        let (mut outcomes, mut told) = (Vec::new(), Vec::new());
+        for round in 0..400u64 {
+            let now = Instant::from_secs(round * 7);
+            let count = [1, 5, 31, 32, 33, 70][next(6)];
+            let any = |_| {
+                let m = if next(40) == 0 { MacAddr([1; 6]) } else { met[next(met.len())] };
+                Sighting { vni: VNI, mac: m, from: port(if next(9) == 0 { 99 } else { next(4) as u16 }) }
+            };
+            let seen: Vec<_> = (0..count).map(any).collect();
+            for s in &seen {
+                outcomes.push((*s, single.learn(now, s.vni, s.mac, s.from, EntryKind::Learned)));
+            }
+            batched.learn_batch(now, &seen, |s, learned| told.push((*s, learned)));
+            assert_eq!((&single.tags, &single.slots), (&batched.tags, &batched.slots));
+        }
+        check(&batched);
+        assert_eq!(outcomes, told);
+        type Case = fn(&Learned) -> bool;
+        let cases: [Case; 8] = [
+            |l| matches!(l, Learned::New { evicted: None }),
+            |l| matches!(l, Learned::New { evicted: Some(_) }),
+            |l| matches!(l, Learned::Refreshed),
+            |l| matches!(l, Learned::Moved { .. }),
+            |l| matches!(l, Learned::Pinned),
+            |l| matches!(l, Learned::QuotaHit),
+            |l| matches!(l, Learned::NotUnicast),
+            |l| !matches!(l, Learned::Full),
+        ];
+        for (i, case) in cases.iter().enumerate() {
+            assert!(told.iter().any(|(_, learned)| case(learned)), "case {i} is among them");
+        }
+    }
+}
+
+/// Whoever meets an equal tag takes the slot below it that is kept for that, so nearly every search of
+/// an entry finds it at once.
+#[test]
+fn the_first_equal_tag_is_nearly_always_that_of_the_entry() {
+    let mut t = table(groups_for(20_000));
+    for n in 0..20_000 {
+        t.learn(Instant::ZERO, VNI, mac(n + 1), port(0), EntryKind::Learned);
+    }
+    let at_home = (0..20_000).filter(|n| group_of(&t, mac(n + 1)) == Some(home(&t, mac(n + 1)).primary()));
+    let second = at_home.filter(|n| {
+        let home = home(&t, mac(n + 1));
+        let (place, _) = t.locate(Key::new(VNI, mac(n + 1)), home).unwrap();
+        t.tags[home.primary()].matching(home.tags()).first() != Some(place.slot)
+    });
+    // In the lowest free slot each, it would be one in 80.
+    let second = second.count();
+    assert!(second < 20_000 / 500, "{second}");
+}

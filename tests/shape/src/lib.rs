@@ -6,13 +6,15 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni};
 use overlane::engine::{Context, Counters, Engine, Event, Explanation, Frame, Heap, Replica, Tables};
 use overlane::error::{DropReason, ParseError, PortError};
-use overlane::table::fdb::{Crossed, Crossing};
+use overlane::table::fdb::{Crossed, Crossing, EntryKind, Fdb, Learned, Quota, Sighting, SlotGroup, TagGroup};
 use overlane::time::Instant;
 use overlane::wire::inner::Inner;
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
 use overlane::wire::reply;
 use overlane::wire::template::{Fields, Header, Template};
 use overlane::wire::vxlan::{VxlanHeader, VxlanPolicy};
+
+type OwnFdb = Fdb<Box<[TagGroup]>, Box<[SlotGroup]>, Box<[Quota]>, Box<[Quota]>>;
 
 macro_rules! hot {
     ($(fn $name:ident($($arg:ident: $t:ty),*) -> $r:ty $body:block)*) => {
@@ -68,6 +70,12 @@ hot! {
     }
     fn hot_fdb_lookup_batch(t: &Tables<Heap>, now: Instant, keys: &[(Vni, MacAddr)], out: &mut [Option<Destination>]) -> () {
         t.fdb().lookup_batch(now, keys, out)
+    }
+    fn hot_fdb_learn(fdb: &mut OwnFdb, now: Instant, vni: Vni, mac: MacAddr, from: Destination) -> Learned {
+        fdb.learn(now, vni, mac, from, EntryKind::Learned)
+    }
+    fn hot_fdb_learn_batch(fdb: &mut OwnFdb, now: Instant, seen: &[Sighting], each: fn(&Sighting, Learned)) -> () {
+        fdb.learn_batch(now, seen, each)
     }
     fn hot_fdb_cross_batch(t: &Tables<Heap>, now: Instant, frames: &[Crossing], out: &mut [Crossed]) -> () {
         t.fdb().cross_batch(now, frames, out)
