@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use super::event::{Event, EventRing};
 use super::stats::{Counters, ScopeCounters};
@@ -9,8 +10,9 @@ use super::storage::{ContextParts, Storage};
 use crate::addr::{MacAddr, PortId, Vni, VtepId};
 use crate::error::{CapacityError, DropReason};
 use crate::table::Store;
-use crate::table::fdb::FdbEntry;
+use crate::table::fdb::{EntryKind, FdbEntry, Learned, Sighting};
 use crate::table::vni::VniIndex;
+use crate::time::Instant;
 
 /// How many addresses a context notes before they must be merged into the tables; also the size
 /// in which [`Engine`](super::Engine) takes its batches.
@@ -134,6 +136,41 @@ impl<S: Storage> Context<S> {
     pub(crate) fn evicted(&mut self, entry: &FdbEntry) {
         self.totals.evicted = self.totals.evicted.wrapping_add(1);
         self.event(Event::Evicted { vni: entry.vni, mac: entry.mac, at: entry.destination });
+    }
+
+    /// Counts and tells of an entry whose place was taken: it had aged and was not swept yet, or it
+    /// was evicted.
+    pub(crate) fn gone(&mut self, now: Instant, entry: &FdbEntry, ageing: Duration) {
+        let aged = entry.kind != EntryKind::Static && now.saturating_since(entry.last_seen) >= ageing;
+        if aged { self.aged(entry) } else { self.evicted(entry) }
+    }
+
+    /// Counts and tells what the FDB has learned of a sighting.
+    #[inline(never)]
+    pub(crate) fn taught(&mut self, now: Instant, seen: &Sighting, learned: Learned, ageing: Duration) {
+        let Sighting { vni, mac, from: at } = *seen;
+        match learned {
+            Learned::New { evicted } => {
+                self.totals.learned = self.totals.learned.wrapping_add(1);
+                if let Some(e) = evicted {
+                    self.gone(now, &e, ageing);
+                }
+                self.event(Event::Learned { vni, mac, at });
+            }
+            Learned::Moved { from } => {
+                self.totals.moved = self.totals.moved.wrapping_add(1);
+                self.event(Event::Moved { vni, mac, from, to: at });
+            }
+            Learned::QuotaHit => {
+                self.totals.not_learned = self.totals.not_learned.wrapping_add(1);
+                self.event(Event::QuotaHit { vni, mac, at });
+            }
+            Learned::Full => {
+                self.totals.not_learned = self.totals.not_learned.wrapping_add(1);
+                self.event(Event::FdbFull { vni, mac });
+            }
+            Learned::Refreshed | Learned::Pinned | Learned::NotUnicast => {}
+        }
     }
 
     /// Notes an address for the next merge; where the log is full the next frame will bring it again.

@@ -4,13 +4,13 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::config::EngineConfig;
-use super::context::{Context, Note, Seen};
+use super::context::{BATCH, Context, Seen};
 use super::event::Event;
 use super::storage::{Parts, Storage};
-use crate::addr::{Destination, MacAddr, PortId, VtepId};
+use crate::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use crate::error::{CapacityError, ConfigError, VtepError};
 use crate::table::Store;
-use crate::table::fdb::{EntryKind, Fdb, FdbEntry, Learned};
+use crate::table::fdb::{Fdb, FdbEntry, Learned, Sighting};
 use crate::table::flood::FloodTable;
 use crate::table::lpm::Lpm;
 use crate::table::port::PortTable;
@@ -19,6 +19,10 @@ use crate::table::vtep::{Origin, Vtep, VtepConfig, VtepTable};
 use crate::time::Instant;
 use crate::wire::outer::{OuterPolicy, PlainPolicy, Shape};
 use crate::wire::template::{Template, TemplateConfig, TemplateError};
+
+/// Who was seen where nobody was.
+const NOBODY: Sighting =
+    Sighting { vni: Vni::truncate(0), mac: MacAddr([0; 6]), from: Destination::Port(PortId(0)) };
 
 pub(crate) type VniTableOf<S> = VniTable<<S as Storage>::VniIndexStore, <S as Storage>::VniStore>;
 pub(crate) type VtepTableOf<S> = VtepTable<<S as Storage>::VtepIndexStore, <S as Storage>::VtepStore>;
@@ -293,52 +297,35 @@ impl<S: Storage> Tables<S> {
     pub(crate) fn merge(&mut self, now: Instant, context: &mut Context<S>) {
         let (notes, noted) = context.take_notes();
         let epoch = self.epoch;
+        let mut sightings = [NOBODY; BATCH];
+        let mut seen = 0;
         for note in notes.iter().take(noted).flatten().filter(|n| n.epoch == epoch) {
-            self.learn(now, note, context);
+            let from = match note.seen {
+                Seen::Port(p) => Destination::Port(p),
+                Seen::Vtep(v) => Destination::Vtep(v),
+                Seen::Source { addr, mac } => match self.learn_vtep(addr, mac, context) {
+                    Some(v) => Destination::Vtep(v),
+                    None => continue,
+                },
+            };
+            if let (Some(mac), Some(sighting)) = (note.mac, sightings.get_mut(seen)) {
+                *sighting = Sighting { vni: note.vni, mac, from };
+                seen += 1;
+            }
         }
+        let ageing = self.config.ageing;
+        let sightings = sightings.get(..seen).unwrap_or(&sightings);
+        self.fdb.learn_batch(now, sightings, |s, learned| {
+            // Nearly always a refresh, of which nobody is told.
+            if !matches!(learned, Learned::Refreshed) {
+                context.taught(now, s, learned, ageing);
+            }
+        });
     }
 
-    fn learn(&mut self, now: Instant, note: &Note, context: &mut Context<S>) {
-        let at = match note.seen {
-            Seen::Port(p) => Destination::Port(p),
-            Seen::Vtep(v) => Destination::Vtep(v),
-            Seen::Source { addr, mac } => match self.learn_vtep(addr, mac, context) {
-                Some(v) => Destination::Vtep(v),
-                None => return,
-            },
-        };
-        let (vni, Some(mac)) = (note.vni, note.mac) else { return };
-        let totals = &mut context.totals;
-        match self.fdb.learn(now, vni, mac, at, EntryKind::Learned) {
-            Learned::New { evicted } => {
-                totals.learned = totals.learned.wrapping_add(1);
-                if let Some(e) = evicted {
-                    self.gone(now, &e, context);
-                }
-                context.event(Event::Learned { vni, mac, at });
-            }
-            Learned::Moved { from } => {
-                totals.moved = totals.moved.wrapping_add(1);
-                context.event(Event::Moved { vni, mac, from, to: at });
-            }
-            Learned::QuotaHit => {
-                totals.not_learned = totals.not_learned.wrapping_add(1);
-                context.event(Event::QuotaHit { vni, mac, at });
-            }
-            Learned::Full => {
-                totals.not_learned = totals.not_learned.wrapping_add(1);
-                context.event(Event::FdbFull { vni, mac });
-            }
-            Learned::Refreshed | Learned::Pinned | Learned::NotUnicast => {}
-        }
-    }
-
-    /// Counts and tells of an entry whose place was taken: it had aged and was not swept yet, or it
-    /// was evicted.
+    /// Counts and tells of an entry whose place was taken.
     pub(crate) fn gone(&self, now: Instant, entry: &FdbEntry, context: &mut Context<S>) {
-        let aged =
-            entry.kind != EntryKind::Static && now.saturating_since(entry.last_seen) >= self.config.ageing;
-        if aged { context.aged(entry) } else { context.evicted(entry) }
+        context.gone(now, entry, self.config.ageing);
     }
 
     fn learn_vtep(&mut self, addr: IpAddr, mac: MacAddr, context: &mut Context<S>) -> Option<VtepId> {
@@ -364,7 +351,7 @@ impl<S: Storage> Tables<S> {
     }
 
     /// Whether a port exists and belongs to this VNI.
-    pub(crate) fn port_in(&self, port: PortId, vni: crate::addr::Vni) -> Option<bool> {
+    pub(crate) fn port_in(&self, port: PortId, vni: Vni) -> Option<bool> {
         self.ports.get(port).map(|p| p.config.vni == vni)
     }
 }
