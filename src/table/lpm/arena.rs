@@ -49,6 +49,8 @@ impl Free {
 
 /// The bit of an entry that is a [fallback]. Without it the entry is the number of the cell behind.
 pub(super) const FALLBACK: u32 = 1 << 31;
+/// The bit beside the number of a cell that has children.
+pub(super) const PARENT: u32 = 1 << 30;
 
 /// What an entry of an index falls back to: the next hop of the longest route that is not behind
 /// the index, but for the rest of a wide one, and that route's length.
@@ -75,10 +77,16 @@ pub(super) fn entry<K>(cells: &[LpmNode<K>], at: u32) -> u32 {
     cells.get((at / 8) as usize).map_or(NO_FALLBACK, |c| c.raw.entry(at))
 }
 
+/// The number of the cell behind an entry; that of none where it is a fallback.
+#[inline]
+pub(super) const fn number(entry: u32) -> u32 {
+    entry & !PARENT
+}
+
 /// The cell behind an entry. The number of a cell has no bit of a fallback.
 #[inline]
 pub(super) fn behind<K>(cells: &[LpmNode<K>], entry: u32) -> Option<&Raw> {
-    cells.get(entry as usize).map(|c| &c.raw)
+    cells.get(number(entry) as usize).map(|c| &c.raw)
 }
 
 /// The cells of all tables, while they are changed.
@@ -154,7 +162,8 @@ impl<'a, K> Arena<'a, K> {
             In::Index => {
                 debug_assert!(cell::is_head(&cell));
                 let head = cell::block(&cell) / CELL_WORDS;
-                self.set_entry(self.entry_at(slot), head);
+                let parent = if cell[1] != 0 { PARENT } else { 0 };
+                self.set_entry(self.entry_at(slot), head | parent);
                 if let Some(c) = self.cells.get_mut(head as usize) {
                     c.raw.set(cell::at_place_of(cell, &c.raw.cell()));
                 }
@@ -180,7 +189,7 @@ impl<'a, K> Arena<'a, K> {
         if entry & FALLBACK != 0 {
             self.set_entry(at, fallback);
         } else {
-            let at = entry * CELL_WORDS + 3;
+            let at = number(entry) * CELL_WORDS + 3;
             self.set_word(at, cell::with_fallback(self.word(at), fallback));
         }
     }

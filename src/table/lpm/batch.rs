@@ -14,6 +14,9 @@ use crate::addr::{NextHop, VtepId};
 /// Lookups under way together.
 const LANES: usize = 32;
 
+/// Answers that are read before any is given: as many as there are registers for.
+const GROUP: usize = 8;
+
 /// Cells of a table of answers.
 const ANSWER_CELLS: usize = index::ANSWERS as usize / 16;
 
@@ -25,12 +28,13 @@ pub(super) fn lookup<K: LpmKey>(
     out: &mut [Option<NextHop>],
 ) {
     let answers = root.direct.checked_sub(1).and_then(|first| cells.get(first as usize..)?.first_chunk());
+    if let (32, Some(answers)) = (K::MAX_LEN, answers) {
+        return direct(cells, root, answers, addrs, out);
+    }
     let (mut addrs, mut out, mut walks) = (addrs, out, Walks::new());
     while let (Some((group, more)), true) = (addrs.split_first_chunk(), out.len() >= LANES) {
         let Some((outs, more_out)) = core::mem::take(&mut out).split_first_chunk_mut() else { break };
-        if let (32, Some(answers)) = (K::MAX_LEN, answers) {
-            direct(cells, root, answers, group, outs);
-        } else if root.entries == 0 {
+        if root.entries == 0 {
             alone(cells, root, group, outs);
         } else if K::MAX_LEN == 32 {
             steps(cells, root, group, outs);
@@ -39,7 +43,9 @@ pub(super) fn lookup<K: LpmKey>(
         }
         (addrs, out) = (more, more_out);
     }
-    alone(cells, root, addrs, out);
+    if !addrs.is_empty() {
+        alone(cells, root, addrs, out);
+    }
 }
 
 /// One after the other: with few routes, or few lookups.
@@ -55,35 +61,48 @@ fn direct<K: LpmKey>(
     cells: &[LpmNode<K>],
     root: &LpmRoot,
     answers: &[LpmNode<K>; ANSWER_CELLS],
-    addrs: &[K; LANES],
-    out: &mut [Option<NextHop>; LANES],
+    addrs: &[K],
+    out: &mut [Option<NextHop>],
 ) {
-    let top = |addr: &K| (addr.to_key().high() >> 40) as u32;
-    let cell = |top: u32| (top / 16) as usize % ANSWER_CELLS;
-    let mut done = 0;
-    // Leaving at what is no answer keeps the compiler from vectors of addresses, which it would take apart
-    // again at more cost than all the rest; and the fewer instructions, the more reads are under way.
-    'group: for (addrs, outs) in addrs.as_chunks::<4>().0.iter().zip(out.as_chunks_mut::<4>().0) {
-        for (addr, out) in addrs.iter().zip(outs) {
-            let top = top(addr);
-            let value = answers[cell(top)].raw.half(top);
-            *out = Some(NextHop::Vtep(VtepId(value as u16)));
-            if value >= SPECIAL {
-                break 'group;
-            }
+    let count = addrs.len().min(out.len());
+    let (Some(addrs), Some(out)) = (addrs.get(..count), out.get_mut(..count)) else { return };
+    let ((groups, rest), (outs, rest_out)) = (addrs.as_chunks(), out.as_chunks_mut());
+    for (addrs, out) in groups.iter().zip(outs) {
+        match answered(answers, addrs) {
+            Some(values) => *out = values.map(|value| Some(NextHop::Vtep(VtepId(value)))),
+            None => alone(cells, root, addrs, out),
         }
-        done += addrs.len();
     }
-    alone(cells, root, addrs.get(done..).unwrap_or(&[]), out.get_mut(done..).unwrap_or(&mut []));
+    if !rest.is_empty() {
+        alone(cells, root, rest, rest_out);
+    }
+}
+
+/// The answers for some addresses, if all are VTEPs.
+///
+/// Leaving at what is none keeps the compiler from vectors of addresses, which it would take apart again at
+/// more cost than all the rest; and the fewer instructions, the more reads are under way.
+#[inline(always)]
+fn answered<K: LpmKey>(answers: &[LpmNode<K>; ANSWER_CELLS], addrs: &[K; GROUP]) -> Option<[u16; GROUP]> {
+    let mut values = [0; GROUP];
+    for (addr, value) in addrs.iter().zip(&mut values) {
+        let top = (addr.to_key().high() >> 40) as u32;
+        let answer = answers[(top / 16) as usize % ANSWER_CELLS].raw.half(top);
+        if answer >= SPECIAL {
+            return None;
+        }
+        *value = answer as u16;
+    }
+    Some(values)
 }
 
 /// Gives the next hops; a bit for each lane where they are not VTEPs or there is more to do.
 #[inline(always)]
-fn finish(values: &[u32; LANES], more: &[u64; LANES], out: &mut [Option<NextHop>; LANES]) -> u32 {
+fn finish(values: &[u32; LANES], entries: &[u32; LANES], out: &mut [Option<NextHop>; LANES]) -> u32 {
     let mut others = 0;
-    for (((lane, out), value), more) in out.iter_mut().enumerate().zip(values).zip(more) {
+    for (((lane, out), value), entry) in out.iter_mut().enumerate().zip(values).zip(entries) {
         *out = Some(NextHop::Vtep(VtepId(*value as u16)));
-        others |= (((*more != 0) | (*value >= SPECIAL)) as u32) << lane;
+        others |= (((*entry & arena::PARENT != 0) | (*value >= SPECIAL)) as u32) << lane;
     }
     others
 }
@@ -98,27 +117,25 @@ fn steps<K: LpmKey>(
     addrs: &[K; LANES],
     out: &mut [Option<NextHop>; LANES],
 ) {
-    let (mut entries, mut chunks, mut values, mut children) =
-        ([0; LANES], [0; LANES], [SPECIAL; LANES], [0; LANES]);
+    let (mut entries, mut chunks, mut values) = ([0; LANES], [0; LANES], [SPECIAL; LANES]);
     for ((addr, entry), chunk) in addrs.iter().zip(&mut entries).zip(&mut chunks) {
         *entry = root.entry(addr.to_key()).unwrap_or(u32::MAX);
-        *chunk = addr.to_key().step(root.depth());
+        *chunk = addr.to_key().within(root.depth(), root.turn);
     }
     for entry in &mut entries {
         *entry = cells.get((*entry / 8) as usize).map_or(OUTSIDE, |c| c.raw.entry(*entry));
     }
     touch(cells, &entries, 0);
     touch(cells, &entries, 2);
-    for (((entry, chunk), value), more) in entries.iter().zip(&chunks).zip(&mut values).zip(&mut children) {
+    for ((entry, chunk), value) in entries.iter().zip(&chunks).zip(&mut values) {
         // Where the entry is an answer, whatever is at the arena's begin is read: no branch is
         // as cheap as that.
-        let is_head = *entry & arena::FALLBACK == 0;
+        let is_head = *entry < arena::PARENT;
         let Some(head) = find::head(cells, select_unpredictable(is_head, *entry, 0)) else { continue };
         let own = find::head_value(head, *chunk);
         *value = select_unpredictable(is_head, own, arena::fallback_hop(*entry));
-        *more = select_unpredictable(is_head, head[0].raw.word(1), 0);
     }
-    let mut others = finish(&values, &children, out);
+    let mut others = finish(&values, &entries, out);
     while others != 0 {
         let lane = others.trailing_zeros() as usize % LANES;
         out[lane] = find::lookup(cells, root, addrs[lane]);
@@ -194,7 +211,7 @@ impl Walks {
             *out = if *value < SPECIAL {
                 Some(NextHop::Vtep(VtepId(*value as u16)))
             } else {
-                find::special(cells, root, *addr, *value)
+                find::special(cells, root, addr.to_key(), *value)
             };
         }
     }
@@ -207,7 +224,7 @@ impl Walks {
             let entry = entry(cells, root, *addr);
             *best = arena::fallback_hop(entry);
             self.lanes[live % LANES] = lane as u8;
-            self.cells[live % LANES] = entry;
+            self.cells[live % LANES] = arena::number(entry);
             live += (entry & arena::FALLBACK == 0) as usize;
         }
         live

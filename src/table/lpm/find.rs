@@ -84,48 +84,85 @@ fn enter_deep<B: Bits>(node: &Raw, depth: u32, key: B) -> (u32, bool) {
 
 /// The next hop of the longest route that holds `addr`.
 ///
-/// What most lookups need is here, to be part of the caller; the rest goes on elsewhere.
+/// What most lookups need is here, to be part of the caller; the rest is elsewhere.
 #[inline(always)]
 pub(super) fn lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<NextHop> {
     let key = addr.to_key();
-    if K::MAX_LEN == 32 && root.direct != 0 {
-        let value = direct(cells, root, key);
-        return if value < SPECIAL { cell::unpack(value) } else { behind_direct(cells, root, addr, value) };
-    }
-    indexed_lookup(cells, root, addr)
+    let value = if K::MAX_LEN == 32 && root.direct != 0 {
+        direct(cells, root, key)
+    } else {
+        match near(cells, root, key) {
+            Ok(value) => value,
+            // Few lookups of IPv4, and most of IPv6. With one call in it a caller comes out shorter, so those few
+            // begin anew.
+            Err(_) if K::MAX_LEN == 32 => ASK,
+            Err(entry) => return through_children(cells, root, key, entry),
+        }
+    };
+    if value < SPECIAL { cell::unpack(value) } else { rest(cells, root, key, value) }
 }
 
+/// The value that an entry of the index is, or that lies close behind it; the entry, if there is more to
+/// do; or [`OUTSIDE`].
 #[inline(always)]
-fn indexed_lookup<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K) -> Option<NextHop> {
-    let key = addr.to_key();
-    let Some(at) = root.entry(key) else { return go_on(cells, root, addr, &root.cell, NONE) };
-    let entry = cells.get((at / 8) as usize)?.raw.entry(at);
-    let mut value = arena::fallback_hop(entry);
-    if let Some(head) = head(cells, entry) {
-        if has_children(head) {
-            return through_children(cells, root, addr, &head[0].raw);
-        }
-        value = head_value(head, key.step(root.depth()));
-    } else if let Some(head) = arena::behind(cells, entry) {
-        return through_children(cells, root, addr, head);
+fn near<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Result<u32, u32> {
+    let Some(at) = root.entry(key) else { return Ok(OUTSIDE) };
+    let Some(cell) = cells.get((at / 8) as usize) else { return Ok(OUTSIDE) };
+    let entry = cell.raw.entry(at);
+    match head(cells, entry) {
+        Some(head) => Ok(head_value(head, key.within(root.depth(), root.turn))),
+        None if entry & arena::FALLBACK != 0 => Ok(arena::fallback_hop(entry)),
+        None => Err(entry),
     }
-    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
+}
+
+/// The rest of a lookup that has come to this value, which is no VTEP.
+#[cold]
+#[inline(never)]
+fn rest<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits, value: u32) -> Option<NextHop> {
+    if value != ASK {
+        return special(cells, root, key, value);
+    }
+    match near(cells, root, key) {
+        Ok(value) => special(cells, root, key, value),
+        Err(entry) => through_children(cells, root, key, entry),
+    }
+}
+
+/// The rest of a lookup, at a head that has children, or is among the last cells.
+#[inline(never)]
+fn through_children<K: LpmKey>(
+    cells: &[LpmNode<K>],
+    root: &LpmRoot,
+    key: K::Bits,
+    entry: u32,
+) -> Option<NextHop> {
+    let head = arena::behind(cells, entry)?;
+    let chunk = key.within(root.depth(), root.turn);
+    let best = or(value(cells, head, chunk), cell::fallback_value(head.word(3)));
+    let value = match below(cells, head, chunk) {
+        Some(node) => walk::<K>(cells, node, key, best),
+        None => best,
+    };
+    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, key, value) }
+}
+
+/// A lookup that no index helps.
+#[inline(never)]
+fn from_root<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, key: K::Bits) -> Option<NextHop> {
+    let value = walk::<K>(cells, &root.cell, key, NONE);
+    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, key, value) }
 }
 
 /// A head, and as many cells behind it as its values can be in.
 pub(super) type Head<K> = [LpmNode<K>; 1 + 64 / 16];
 
-/// The head behind an entry of an index, if that is not an answer, and the head is not among the
+/// The head behind an entry of an index, if there is one, it has no children and is not among the
 /// last cells of the arena.
 #[inline(always)]
 pub(super) fn head<K>(cells: &[LpmNode<K>], entry: u32) -> Option<&Head<K>> {
     let at = entry as usize;
     cells.get(at..at.wrapping_add(size_of::<Head<K>>() / size_of::<LpmNode<K>>()))?.first_chunk()
-}
-
-#[inline(always)]
-pub(super) fn has_children<K>(head: &Head<K>) -> bool {
-    head[0].raw.word(1) != 0
 }
 
 /// The value of a head without children for `chunk`, or what it falls back to.
@@ -140,51 +177,20 @@ pub(super) fn head_value<K>(head: &Head<K>, chunk: u32) -> u32 {
     )
 }
 
-/// The rest of a lookup, at a head that has children, or is among the last cells.
-#[inline(never)]
-fn through_children<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, head: &Raw) -> Option<NextHop> {
-    let key = addr.to_key();
-    let chunk = key.step(root.depth());
-    let best = or(value(cells, head, chunk), cell::fallback_value(head.word(3)));
-    let value = match below(cells, head, chunk) {
-        Some(node) => walk(cells, node, key, best),
-        None => best,
-    };
-    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
-}
-
-/// The rest of a lookup, from `node` on.
-#[inline(never)]
-fn go_on<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, node: &Raw, best: u32) -> Option<NextHop> {
-    let value = walk(cells, node, addr.to_key(), best);
-    if value < SPECIAL { cell::unpack(value) } else { special(cells, root, addr, value) }
-}
-
-/// The rest of a lookup that the table of answers did not answer.
-#[inline(never)]
-pub(super) fn behind_direct<K: LpmKey>(
-    cells: &[LpmNode<K>],
-    root: &LpmRoot,
-    addr: K,
-    value: u32,
-) -> Option<NextHop> {
-    if value == ASK { indexed_lookup(cells, root, addr) } else { special(cells, root, addr, value) }
-}
-
-/// A next hop that is not a VTEP, or is none.
+/// A next hop, whatever it is.
 #[inline(never)]
 pub(super) fn special<K: LpmKey>(
     cells: &[LpmNode<K>],
     root: &LpmRoot,
-    addr: K,
+    key: K::Bits,
     value: u32,
 ) -> Option<NextHop> {
     if value == NONE {
         cell::unpack(root.default)
     } else if value == OUTSIDE {
-        go_on(cells, root, addr, &root.cell, NONE)
+        from_root(cells, root, key)
     } else if cell::has_rest(value) {
-        lookup_wide(cells, root, addr.to_key())
+        lookup_wide(cells, root, key)
     } else {
         cell::unpack(value)
     }

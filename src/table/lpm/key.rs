@@ -6,6 +6,9 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// Bits of an address consumed by one node.
 pub(super) const STRIDE: u32 = 6;
 
+/// By how many bits an IPv4 address is turned right so that it ends with the chunk of a node at depth 0.
+pub(super) const TURN: u8 = 26;
+
 /// A depth that no node skips: those below check the bits from 64 on only.
 pub(super) const CHECKPOINT: u32 = 60;
 
@@ -80,6 +83,10 @@ pub trait Bits: Copy + Eq {
     fn chunk(self, depth: u32) -> u32;
     /// As [`chunk`](Bits::chunk), but what is behind the end is whatever.
     fn step(self, depth: u32) -> u32;
+    /// By how much the first `depth` bits are behind `base`. `turn` is [`TURN`] less `depth`.
+    fn behind(self, depth: u32, turn: u8, base: u64) -> u64;
+    /// As [`step`](Bits::step), with whatever above the six bits.
+    fn within(self, depth: u32, turn: u8) -> u32;
     /// The first 64 bits, or those there are, left-aligned.
     fn high(self) -> u64;
     /// What a node at `depth` (a multiple of six) checks: the first `depth` bits, or above
@@ -129,6 +136,18 @@ impl Bits for u64 {
         self.chunk(depth)
     }
 
+    #[inline(always)]
+    fn behind(self, _: u32, turn: u8, base: u64) -> u64 {
+        // One turn for both: what leaves the lower end is too high to count.
+        let turned = (self >> 32).rotate_right(turn as u32);
+        ((turned >> STRIDE) as u32).wrapping_sub(base as u32) as u64
+    }
+
+    #[inline(always)]
+    fn within(self, _: u32, turn: u8) -> u32 {
+        (self >> 32).rotate_right(turn as u32) as u32
+    }
+
     #[inline]
     fn high(self) -> u64 {
         self
@@ -160,6 +179,16 @@ impl Bits for u128 {
             low
         };
         word.rotate_left(depth.wrapping_add(STRIDE)) as u32 & 63
+    }
+
+    #[inline(always)]
+    fn behind(self, depth: u32, _: u8, base: u64) -> u64 {
+        self.high().wrapping_shr(64u32.wrapping_sub(depth)).wrapping_sub(base)
+    }
+
+    #[inline(always)]
+    fn within(self, depth: u32, _: u8) -> u32 {
+        self.step(depth)
     }
 
     #[inline]

@@ -111,6 +111,8 @@ pub struct LpmRoot {
     direct: u32,
     /// The depth of the nodes behind the index.
     depth: u8,
+    /// [`TURN`](key::TURN) less the depth, to the modulus of 64.
+    turn: u8,
 }
 
 impl LpmRoot {
@@ -124,6 +126,7 @@ impl LpmRoot {
         entries: 0,
         direct: 0,
         depth: 0,
+        turn: key::TURN,
     };
 
     fn default_route(&self) -> Option<u32> {
@@ -144,8 +147,7 @@ impl LpmRoot {
     /// The place of the entry for an address, if it is behind the index.
     #[inline]
     fn entry<B: Bits>(&self, key: B) -> Option<u32> {
-        let first = key.high().wrapping_shr(64u32.wrapping_sub(self.depth()));
-        let at = first.wrapping_sub(self.base);
+        let at = key.behind(self.depth(), self.turn, self.base);
         if at < self.entries as u64 { Some(self.index.wrapping_add(at as u32)) } else { None }
     }
 
@@ -394,6 +396,7 @@ impl<K: LpmKey, N: Store<LpmNode<K>>, R: Store<LpmRoot>> Lpm<K, N, R> {
         if let Some(root) = self.roots.as_mut_slice().get_mut(table as usize) {
             let first = addr.to_key().prefix(len as u32).high() >> (64 - depth);
             (root.base, root.depth) = (first, depth);
+            root.turn = key::TURN.wrapping_sub(depth) & 63;
             (root.index, root.entries) = (index, 1 << bits);
         }
         Ok(())

@@ -30,6 +30,8 @@ fn check<K: LpmKey>(lpm: &mut Heap<K>) {
         for at in root.index..root.index + root.entries {
             let slot = arena.entry_slot(at);
             assert_eq!(arena.entry_at(slot), at);
+            let children = arena.get(slot)[1];
+            assert_eq!(arena::entry(arena.cells(), at) & arena::PARENT != 0, children != 0);
             if cell::kind(&arena.get(slot)) != cell::EMPTY {
                 todo.push((slot, root.depth()));
             }
