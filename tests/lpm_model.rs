@@ -416,6 +416,37 @@ fn thousands_of_ipv6_routes_in_any_order() {
     thousands::<Ipv6Addr>(cells_for_index(17), |lpm| lpm.reserve_index_under(0, base, 1, 17).unwrap());
 }
 
+/// An index of every depth that IPv4 has, and routes whose borders lie in it, above and below it.
+#[test]
+fn an_index_of_any_depth_holds_its_part_of_the_addresses() {
+    let net = Ipv4Addr::new(10, 1, 64, 0);
+    for under in [0, 6, 12, 18] {
+        let nodes = vec![LpmNode::EMPTY; cells_for(64) + 2 * cells_for_index(12)];
+        let mut lpm = Lpm::new(nodes, [LpmRoot::EMPTY]).unwrap();
+        lpm.reserve_index_under(0, net, under, 12).unwrap();
+        let (mut naive, mut probes) = (Naive::default(), vec![Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]);
+        for (i, len) in [0, 8, 12, 16, 17, 18, 19, 23, 24, 25, 28, 29, 30, 31, 32].into_iter().enumerate() {
+            for (far, at) in
+                [net.to_bits(), net.to_bits() | 0x3fff, net.to_bits() - 1].into_iter().enumerate()
+            {
+                let (addr, hop) = (Ipv4Addr::from_bits(at), NextHop::Vtep(VtepId((i * 3 + far) as u16)));
+                let old = naive.insert(0, addr.bits(), len, hop);
+                assert_eq!(lpm.insert(0, addr, len, hop), Ok(old), "{addr}/{len} under {under}");
+                let host = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+                for near in [at & !host, at | host] {
+                    probes
+                        .extend([near.wrapping_sub(1), near, near.wrapping_add(1)].map(Ipv4Addr::from_bits));
+                }
+            }
+        }
+        for probe in &probes {
+            let hop = naive.longest(0, probe.bits()).map(|found| found.2);
+            assert_eq!(lpm.lookup(0, *probe), hop, "{probe} under {under}");
+        }
+        same_in_batches(&lpm, 0, &probes);
+    }
+}
+
 /// The answers for 24 bits, under every kind of change: short routes over long ones and back, next
 /// hops that do not fit, routes of more than 24 bits, a default route.
 #[test]
