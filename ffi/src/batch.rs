@@ -236,8 +236,9 @@ fn run_here<'c>(
     if let Way::Encap(port) = way {
         engine.encap(now, port, &mut [])?;
     }
-    for index in 0..packets.len() {
-        packets.check(index, way).map_err(|e| e.of_packet(index))?;
+    // What fits one group is checked as it is gathered, for it is decided on behind that.
+    if packets.len() > BATCH {
+        check_from(packets, way, 0)?;
     }
     let mut first = 0;
     while first < packets.len() {
@@ -246,8 +247,17 @@ fn run_here<'c>(
     Ok(())
 }
 
+/// Checks the packets from `first` on.
+fn check_from<'c>(packets: &impl Packets<'c>, way: Way, first: usize) -> Result<(), Refusal> {
+    for index in first..packets.len() {
+        packets.check(index, way).map_err(|e| e.of_packet(index))?;
+    }
+    Ok(())
+}
+
 /// Decides on the packets from `first` on that lie one behind the other, and says how many: at
-/// least one. Those that do not, or overlap, are taken after it.
+/// least one. Those that do not, or overlap, are taken after it. All are in order before one is
+/// decided on.
 #[inline(always)]
 fn group<'c>(
     engine: &mut Engine<Heap>,
@@ -261,7 +271,10 @@ fn group<'c>(
     let mut frames: heapless::Vec<Frame<'_>, BATCH> = heapless::Vec::new();
     for index in first..packets.len().min(first.saturating_add(BATCH)) {
         let packet = packets.get(index, way).map_err(|e| e.of_packet(index))?;
-        let Some(octets) = group.take(&packet.window) else { break };
+        let Some(octets) = group.take(&packet.window) else {
+            check_from(packets, way, index)?;
+            break;
+        };
         let mut frame = Frame::new(octets, packet.range)?;
         if packet.segment_len != 0 || packet.ecn != 0 {
             frame = frame.with_segment_len(packet.segment_len).with_ecn(packet.ecn);
