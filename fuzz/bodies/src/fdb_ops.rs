@@ -6,7 +6,9 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use overlane::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use overlane::error::FdbError;
-use overlane::table::fdb::{Crossing, EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, SlotGroup, TagGroup};
+use overlane::table::fdb::{
+    Crossing, EntryKind, Fdb, FdbEntry, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup,
+};
 use overlane::table::{Seed, Store};
 use overlane::time::Instant;
 
@@ -206,7 +208,13 @@ impl<'a, T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quot
     fn learn(&mut self, key: Key, from: Destination, kind: EntryKind) {
         let (now, (vni, mac)) = (self.now(), key);
         let probe = self.fdb.probe(now, vni, mac, from);
-        let learned = self.fdb.learn(now, vni, mac, from, kind);
+        let learned = if kind == EntryKind::Learned && self.now.is_multiple_of(2) {
+            let mut told = None;
+            self.fdb.learn_batch(now, &[Sighting { vni, mac, from }], |_, learned| told = Some(learned));
+            told.expect("an answer to each")
+        } else {
+            self.fdb.learn(now, vni, mac, from, kind)
+        };
         let kind = if kind == EntryKind::Static { EntryKind::Sticky } else { kind };
         let has_room = self.has_room(from);
         let old = self.entries.get(&key).copied();
