@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
 use overlane::engine::{Capacity, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Tables, Verdict};
 use overlane::error::{ParseError, PortError};
-use overlane::table::fdb::{EntryKind, Fdb, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup, groups_for};
+use overlane::table::fdb::{
+    EntryKind, Fdb, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup, groups_for,
+};
 use overlane::table::lpm::{
     DIRECT_CELLS, Lpm, LpmError, LpmKey, LpmNode, LpmRoot, cells_for, cells_for_index,
 };
@@ -106,7 +108,11 @@ pub const ALL: &[Hot] = &[
     Hot { name: "Fdb::learn, new", symbol: "counted_fdb_learn", run: fdb_new },
     Hot { name: "Fdb::learn, refresh", symbol: "counted_fdb_learn", run: fdb_refresh },
     Hot { name: "Fdb::learn_batch, refresh", symbol: "counted_fdb_learn_batch", run: fdb_refresh_batch },
-    Hot { name: "Fdb::learn_batch, refresh, large table", symbol: "counted_fdb_learn_batch", run: fdb_refresh_far },
+    Hot {
+        name: "Fdb::learn_batch, refresh, large table",
+        symbol: "counted_fdb_learn_batch",
+        run: fdb_refresh_far,
+    },
     Hot { name: "Lpm::lookup, IPv4", symbol: "counted_lpm_v4", run: lpm_v4 },
     Hot { name: "Lpm::lookup, IPv6", symbol: "counted_lpm_v6", run: lpm_v6 },
     Hot { name: "Lpm::lookup_batch, IPv4", symbol: "counted_batch_v4", run: lpm_v4_batch },

@@ -6,7 +6,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni};
 use overlane::engine::{Context, Counters, Engine, Event, Explanation, Frame, Heap, Replica, Tables};
 use overlane::error::{DropReason, ParseError, PortError};
-use overlane::table::fdb::{Crossed, Crossing, EntryKind, Fdb, Learned, Quota, Sighting, SlotGroup, TagGroup};
+use overlane::table::fdb::{
+    Crossed, Crossing, EntryKind, Fdb, Learned, Quota, Sighting, SlotGroup, TagGroup,
+};
 use overlane::time::Instant;
 use overlane::wire::inner::Inner;
 use overlane::wire::outer::{self, Outer, OuterPolicy, Shape};
