@@ -35,14 +35,11 @@ impl<S: Storage> Tables<S> {
         let mut lanes = [Lane::NOTHING; BATCH];
         let mut crossings = [NOBODY; BATCH];
         let mut answers = [NOTHING; BATCH];
+        let places = (&mut lanes, &mut crossings);
         match self.config.shape {
-            Shape::Udp => self.read_udp(frames, &mut lanes, &mut crossings, memo),
-            Shape::Ethernet => self.read_ethernet(frames, &mut lanes, &mut crossings, memo),
-            Shape::Ip => {
-                for ((frame, lane), crossing) in frames.iter_mut().zip(&mut lanes).zip(&mut crossings) {
-                    self.take_in(frame, lane, crossing, memo);
-                }
-            }
+            Shape::Udp => self.read(frames, places, memo, |frame| self.plain_udp(frame)),
+            Shape::Ethernet => self.read(frames, places, memo, |frame| self.plain_ethernet(frame)),
+            Shape::Ip => self.read(frames, places, memo, |_| None),
         }
         self.fdb.cross_batch(now, crossings.get(..frames.len()).unwrap_or(&crossings), &mut answers);
         if self.is_far {
@@ -79,51 +76,39 @@ impl<S: Storage> Tables<S> {
         totals.to_port = totals.to_port.wrapping_add(to_ports);
     }
 
-    // Nearly always a packet is plain. Each shape has code of its own for that; of anything else every
-    // question is asked.
-
+    /// Notes what the headers of each packet say. Nearly always one is `plain`; of anything else every question is
+    /// asked. A function of its own for each shape.
     #[inline(never)]
-    fn read_udp<'t>(
+    fn read<'t>(
         &'t self,
         frames: &mut [Frame<'_>],
-        lanes: &mut [Lane; BATCH],
-        crossings: &mut [Crossing; BATCH],
+        (lanes, crossings): (&mut [Lane; BATCH], &mut [Crossing; BATCH]),
         memo: &mut Memo<'t>,
+        plain: impl Fn(&Frame<'_>) -> Option<Plain>,
     ) {
         for ((frame, lane), crossing) in frames.iter_mut().zip(lanes).zip(crossings) {
-            if let Some(source) = frame.source
-                && frame.ecn & ecn::ECT1 == 0
-                && let Some(mut plain) = frame.packet().and_then(|packet| self.plain.udp(packet))
-            {
-                // No VTEP has the address that stands for an IPv6 one.
-                if let IpAddr::V4(v4) = source.to_canonical() {
-                    plain.underlay[0] = v4;
-                }
-                if take_in_plain(frame, lane, crossing, &plain).is_some() {
-                    continue;
-                }
+            let taken = plain(frame).and_then(|plain| take_in_plain(frame, lane, crossing, &plain));
+            if taken.is_none() {
+                self.take_in(frame, lane, crossing, memo);
             }
-            self.take_in(frame, lane, crossing, memo);
         }
     }
 
-    #[inline(never)]
-    fn read_ethernet<'t>(
-        &'t self,
-        frames: &mut [Frame<'_>],
-        lanes: &mut [Lane; BATCH],
-        crossings: &mut [Crossing; BATCH],
-        memo: &mut Memo<'t>,
-    ) {
-        for ((frame, lane), crossing) in frames.iter_mut().zip(lanes).zip(crossings) {
-            if let Some(plain) = frame.packet().and_then(|packet| self.plain.ethernet(packet))
-                && self.config.local_v4 == Some(plain.underlay[1])
-                && take_in_plain(frame, lane, crossing, &plain).is_some()
-            {
-                continue;
-            }
-            self.take_in(frame, lane, crossing, memo);
+    #[inline(always)]
+    fn plain_udp(&self, frame: &Frame<'_>) -> Option<Plain> {
+        let source = frame.source.filter(|_| frame.ecn & ecn::ECT1 == 0)?;
+        let mut plain = self.plain.udp(frame.packet()?)?;
+        // No VTEP has the address that stands for an IPv6 one.
+        if let IpAddr::V4(v4) = source.to_canonical() {
+            plain.underlay[0] = v4;
         }
+        Some(plain)
+    }
+
+    #[inline(always)]
+    fn plain_ethernet(&self, frame: &Frame<'_>) -> Option<Plain> {
+        let plain = self.plain.ethernet(frame.packet()?)?;
+        (self.config.local_v4 == Some(plain.underlay[1])).then_some(plain)
     }
 
     /// The VNI of a packet whose source is known behind `peer` and whose destination behind `port`, and whether
