@@ -3,7 +3,7 @@
 use super::group::WIDTH;
 pub use super::record::Known;
 use super::record::{Key, Slot, Window, stamp, ticks, unlikely};
-use super::room::{Look, Place};
+use super::room::Place;
 use super::{EntryKind, Fdb, Learned, Probe, Quota, SlotGroup, TagGroup};
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::table::Store;
@@ -202,14 +202,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// Where the sender with this key is known.
     #[inline(always)]
     fn known(&self, key: Key, times: Times) -> Option<Known> {
-        match self.look(key) {
-            Look::Nothing => return None,
-            Look::Probably(slot) => {
-                if let Some(known) = times.known(slot, key) {
-                    return Some(known);
-                }
-            }
-            Look::Further => {}
+        if let Some(known) = self.look(key)?.and_then(|slot| times.known(slot, key)) {
+            return Some(known);
         }
         unlikely();
         self.known_anyhow(key, times.now)
@@ -217,18 +211,14 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
 
     #[inline(never)]
     fn known_anyhow(&self, key: Key, now: u32) -> Option<Known> {
-        if let Look::Nothing = self.look(key) {
-            return None;
-        }
+        self.look(key)?;
         let slot = self.find(key, now)?;
         slot.known(slot.probe(now, self.ageing, slot.destination()) == Probe::Fresh)
     }
 
     #[inline(never)]
     fn found_anyhow(&self, key: Key, now: u32) -> Option<Destination> {
-        if let Look::Nothing = self.look(key) {
-            return None;
-        }
+        self.look(key)?;
         self.find(key, now).map(Slot::destination)
     }
 
@@ -236,14 +226,8 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     /// pinned. A test more, which a loop over learned ones alone need not pay.
     #[inline(always)]
     fn lookup_any_kind(&self, key: Key, times: Times) -> Option<Destination> {
-        match self.look(key) {
-            Look::Nothing => return None,
-            Look::Probably(slot) => {
-                if let Some(found) = times.found(slot, key) {
-                    return Some(found);
-                }
-            }
-            Look::Further => {}
+        if let Some(found) = self.look(key)?.and_then(|slot| times.found(slot, key)) {
+            return Some(found);
         }
         unlikely();
         self.find(key, times.now).map(Slot::destination)

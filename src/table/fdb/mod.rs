@@ -88,7 +88,7 @@ pub use quota::Quota;
 use self::group::WIDTH;
 use self::quota::Accounts;
 use self::record::{Key, Slot, Window, ageing_ticks, stamp, ticks, unlikely};
-use self::room::{Look, Place};
+use self::room::Place;
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::{CapacityError, FdbError};
 use crate::table::tags::Tags;
@@ -277,15 +277,11 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     #[inline(always)]
     pub fn lookup(&self, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
         let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
-        match self.look(key) {
-            Look::Nothing => return None,
-            Look::Probably(slot) => {
-                let found = slot.without(key);
-                if found.is_surely(Window::new(now, self.ageing)) {
-                    return Some(found.destination());
-                }
+        if let Some(slot) = self.look(key)? {
+            let found = slot.without(key);
+            if found.is_surely(Window::new(now, self.ageing)) {
+                return Some(found.destination());
             }
-            Look::Further => {}
         }
         unlikely();
         self.find(key, now).map(Slot::destination)
@@ -301,15 +297,12 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
     #[inline(always)]
     pub fn probe(&self, now: Instant, vni: Vni, mac: MacAddr, from: Destination) -> Probe {
         let (key, now) = (Key::new(vni, mac), stamp(ticks(now)));
-        match self.look(key) {
-            Look::Nothing => return Probe::Missing,
-            Look::Probably(slot) => {
-                let seen = Slot::new(key, from, EntryKind::Learned, now);
-                if let Some(probe) = slot.probe_learned(&seen, self.ageing) {
-                    return probe;
-                }
+        let Some(near) = self.look(key) else { return Probe::Missing };
+        if let Some(slot) = near {
+            let seen = Slot::new(key, from, EntryKind::Learned, now);
+            if let Some(probe) = slot.probe_learned(&seen, self.ageing) {
+                return probe;
             }
-            Look::Further => {}
         }
         unlikely();
         self.probe_anyhow(key, now, from)

@@ -51,16 +51,6 @@ impl Home {
     }
 }
 
-/// What a first look for a key finds.
-pub(super) enum Look<'a> {
-    /// No entry.
-    Nothing,
-    /// The slot of the entry; seldom that of another key.
-    Probably(&'a Slot),
-    /// There may be an entry in the secondary group.
-    Further,
-}
-
 /// One slot of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -74,22 +64,20 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         Home::new(self.seed.hash(key.low, key.high), self.tags.as_slice().len())
     }
 
-    /// The slot that holds the entry of `key`, if any does: one group, or two where the first one has overflowed.
+    /// Where the entry of `key` is, by one group of tags: in this slot, unless that is another key's, which is seldom;
+    /// or further away (`Some(None)`). `None` where there is no entry.
     ///
     /// Always inlined, as half of what it costs is not done again in a caller's loop: nearly always
     /// the first tag that is equal is that of the entry, and where none is there is no entry.
     #[inline(always)]
-    pub(super) fn look(&self, key: Key) -> Look<'_> {
+    pub(super) fn look(&self, key: Key) -> Option<Option<&Slot>> {
         let home = self.home(key);
-        let Some(slots) = self.slots.as_slice().get(..home.groups) else { return Look::Nothing };
-        let Some(tags) = self.tags.as_slice().get(home.primary()) else { return Look::Nothing };
+        let slots = self.slots.as_slice().get(..home.groups)?;
+        let tags = self.tags.as_slice().get(home.primary())?;
         match tags.matching(home.tags()).first() {
-            Some(slot) => match slots.get(home.primary()).and_then(|slots| slots.get(slot)) {
-                Some(slot) => Look::Probably(slot),
-                None => Look::Nothing,
-            },
-            None if tags.overflow() == 0 => Look::Nothing,
-            None => Look::Further,
+            Some(slot) => Some(Some(slots.get(home.primary())?.get(slot)?)),
+            None if tags.overflow() == 0 => None,
+            None => Some(None),
         }
     }
 
