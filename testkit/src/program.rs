@@ -136,6 +136,11 @@ impl Process {
         }
     }
 
+    /// Whether standard output, from octet `from` on, is as `enough` wants it.
+    pub fn has_written(&self, from: usize, enough: impl Fn(&str) -> bool) -> bool {
+        enough(self.out.lock().0.get(from..).unwrap_or(""))
+    }
+
     /// What it said on standard error so far.
     pub fn errors(&self) -> String {
         self.err.lock().0.clone()

@@ -143,16 +143,29 @@ impl Stream<'_> {
             let sending = sender.run(|| {
                 let stream = TcpStream::connect_timeout(&addr, self.timeout)?;
                 let start = Instant::now();
-                self.send(stream, &watch).map(|()| start)
+                self.send(&stream, &watch).map(|()| (stream, start))
             });
+            // The sender's end stays open until all has come: a kernel gives up one that is closed when it
+            // likes, and tells nobody.
             let received = receiving.join().map_err(|_| io::Error::other("the receiver panicked"))?;
-            // What the receiver says tells more than the reset that the sender then gets.
-            let end = received?;
-            Ok(Transfer { bytes: self.bytes, elapsed: end.saturating_duration_since(sending?) })
+            let sent = match sending {
+                Ok((stream, start)) => stream.take_error().and_then(|e| e.map_or(Ok(start), Err)),
+                Err(error) => Err(error),
+            };
+            match (received, sent) {
+                (Ok(end), Ok(start)) => {
+                    Ok(Transfer { bytes: self.bytes, elapsed: end.saturating_duration_since(start) })
+                }
+                (Ok(_), Err(sender)) => Err(sender),
+                (Err(receiver), Ok(_)) => Err(receiver),
+                (Err(receiver), Err(sender)) => {
+                    Err(io::Error::new(receiver.kind(), format!("{receiver}; the sender: {sender}")))
+                }
+            }
         })
     }
 
-    fn send(&self, mut stream: TcpStream, watch: &Watch) -> io::Result<()> {
+    fn send(&self, mut stream: &TcpStream, watch: &Watch) -> io::Result<()> {
         stream.set_nodelay(!self.writes.is_empty())?;
         let content = Content::new(self.seed);
         let mut buffer = vec![0; self.writes.iter().copied().max().unwrap_or(CHUNK)];
@@ -412,7 +425,7 @@ impl Datagrams<'_> {
 }
 
 fn again(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
