@@ -373,21 +373,18 @@ impl Template {
         let from = &self.bytes;
         let udp_len = (inner_len as u16).wrapping_add(UDP_VXLAN_LEN as u16);
         let (start, check) = self.ipv4_varying(udp_len, fields);
-        if let (Some(to), Some(from)) = (to[IP - 4..].first_chunk_mut::<32>(), from[IP - 4..].first_chunk()) {
-            *to = *from;
-        }
-        if let (Some(to), Some(from)) = (to.first_chunk_mut::<16>(), from.first_chunk()) {
+        if let Some(from) = from.first_chunk() {
             *to = *from;
         }
         if let (Some(to), Some(from)) = (to[IP..].first_chunk_mut(), from[IP..].first_chunk()) {
             *to = (u64::from_ne_bytes(*from) | start.to_be()).to_ne_bytes();
         }
         [to[IP + 10], to[IP + 11]] = check.to_be_bytes();
-        [to[UDP], to[UDP + 1]] = fields.source_port.to_be_bytes();
         [to[UDP + 4], to[UDP + 5]] = udp_len.to_be_bytes();
         if let Some(to) = to[VXLAN..].first_chunk_mut() {
             *to = VxlanHeader::emit(fields.vni, None);
         }
+        [to[UDP], to[UDP + 1]] = fields.source_port.to_be_bytes();
     }
 
     /// The headers for the frame `inner`, apart from it: for a flood, where many headers go before
