@@ -5,6 +5,7 @@ use core::time::Duration;
 use overlane::addr::Destination;
 use overlane::engine::*;
 use overlane::table::fdb::EntryKind;
+use overlane::table::vni::VniConfig;
 use overlane::time::Instant;
 
 use crate::every_memory;
@@ -53,6 +54,22 @@ every_memory! {
         run(&mut a, after + Duration::from_secs(700));
         assert_eq!(a.engine.tables().fdb().len(), 0);
         assert_eq!(a.engine.next_timeout(), None);
+    }
+
+    fn a_station_is_kept_by_what_it_sends_through_the_tunnel<M>() {
+        for learning in [true, false] {
+            let mut a = Node::<M>::new(A, &[B]);
+            let (hello, seen_again) = (vxlan(42, &ether(mac(1), mac(2), b"")), T0 + Duration::from_secs(200));
+            a.send(T0, &ether(ALL, mac(1), b""));
+            assert_eq!(a.receive(T0, B, &hello).0, Verdict::ToPort(a.port));
+            let config = VniConfig { learning, ..VniConfig::default() };
+            a.engine.apply(seen_again, &Command::SetVni { vni: VNI, config }).unwrap();
+            assert_eq!(a.receive(seen_again, B, &hello).0, Verdict::ToPort(a.port));
+            // Where nobody learns, nobody is seen again either.
+            let way = if learning { Verdict::ToUnderlay(a.vtep(B)) } else { Verdict::Flood(VNI) };
+            let reply = ether(mac(2), mac(1), b"");
+            assert_eq!(a.send(T0 + Duration::from_secs(301), &reply).0, way, "learning: {learning}");
+        }
     }
 
     fn static_entries_do_not_age<M>() {

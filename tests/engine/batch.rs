@@ -357,3 +357,25 @@ fn known_addresses_do_not_bridge_a_routed_vni() {
     assert_eq!(Some(verdict), told);
     assert_ne!(verdict, Verdict::ToPort(node.port));
 }
+
+/// A station speaks from behind another VTEP: it is there now, whichever way its packet was read.
+#[test]
+fn a_packet_from_elsewhere_moves_its_station() {
+    for (n, ecn) in [0, 1, 2, 3].into_iter().enumerate() {
+        let mut node = Node::<Heap>::new(A, &[B, C]);
+        node.send(T0, &ether(ALL, mac(1), b""));
+        let hello = vxlan(VNI.get(), &ether(mac(1), mac(2), b""));
+        assert_eq!(node.receive(T0, B, &hello).0, Verdict::ToPort(node.port));
+        // In a batch with others, and alone.
+        let mut buffers = vec![hello; 1 + 3 * (n % 2)];
+        let mut frames: Vec<_> = buffers
+            .iter_mut()
+            .map(|b| (b.len(), b))
+            .map(|(end, b)| Frame::new(b, 0..end).unwrap().with_source(C).with_ecn(ecn))
+            .collect();
+        node.engine.decap(T0, &mut frames);
+        assert!(frames.iter().all(|f| f.verdict() == Some(Verdict::ToPort(node.port))), "ECN {ecn}");
+        let (vtep, reply) = (node.vtep(C), ether(mac(2), mac(1), b""));
+        assert_eq!(node.send(T0, &reply).0, Verdict::ToUnderlay(vtep), "ECN {ecn}");
+    }
+}
