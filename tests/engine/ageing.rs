@@ -72,6 +72,23 @@ every_memory! {
         }
     }
 
+    fn a_station_is_kept_by_what_it_sends_into_the_tunnel<M>() {
+        for learning in [true, false] {
+            let mut a = Node::<M>::new(A, &[B]);
+            let at = Destination::Vtep(a.vtep(B));
+            a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(2), at, kind: EntryKind::Static }).unwrap();
+            let (hello, seen_again) = (ether(mac(2), mac(1), b""), T0 + Duration::from_secs(200));
+            assert_eq!(a.send(T0, &hello).0, Verdict::ToUnderlay(a.vtep(B)));
+            let config = VniConfig { learning, ..VniConfig::default() };
+            a.engine.apply(seen_again, &Command::SetVni { vni: VNI, config }).unwrap();
+            assert_eq!(a.send(seen_again, &hello).0, Verdict::ToUnderlay(a.vtep(B)));
+            let way = if learning { Verdict::ToPort(a.port) } else { Verdict::Flood(VNI) };
+            let reply = vxlan(42, &ether(mac(1), mac(2), b""));
+            let later = T0 + Duration::from_secs(301);
+            assert_eq!(a.receive(later, B, &reply).0, way, "learning: {learning}");
+        }
+    }
+
     fn static_entries_do_not_age<M>() {
         let mut a = Node::<M>::new(A, &[B]);
         let at = Destination::Vtep(a.vtep(B));

@@ -98,6 +98,23 @@ every_memory! {
         assert_eq!(a.engine.vtep_counters(a.vtep(C)).unwrap().drops.get(DropReason::MacPinned), 2);
     }
 
+    fn a_station_that_moves_to_another_port_is_followed_unless_pinned<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let (first, second, to_peer) = (a.port, a.add_port(), Verdict::ToUnderlay(a.vtep(B)));
+        let (out, back) = (ether(mac(2), mac(1), b""), vxlan(42, &ether(mac(1), mac(2), b"")));
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        for port in [first, second, first] {
+            assert_eq!(a.send_on(T0, port, &out).0, to_peer);
+            assert_eq!(a.receive(T0, B, &back).0, Verdict::ToPort(port));
+        }
+        for kind in [EntryKind::Static, EntryKind::Sticky] {
+            let at = Destination::Port(first);
+            a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(1), at, kind }).unwrap();
+            assert_eq!(a.send_on(T0, second, &out).0, Verdict::Drop(DropReason::MacPinned), "{kind:?}");
+            assert_eq!(a.receive(T0, B, &back).0, Verdict::ToPort(first));
+        }
+    }
+
     fn settings_of_the_vni_turn_learning_and_flooding_off<M>() {
         let quiet = VniConfig { learning: false, flood_unknown: false, notify_miss: true, ..VniConfig::default() };
         let mut a = Node::<M>::with(config(A), A, quiet, &[B]);
@@ -199,6 +216,27 @@ every_memory! {
         assert_eq!(a.engine.port_counters(a.port).unwrap().traffic, port);
         let c = b.engine.counters();
         assert_eq!((c.to_underlay, c.flooded), (1, 1));
+    }
+
+    // Stations that know each other are carried by a shorter way, which counts the same.
+    fn what_known_stations_exchange_is_counted<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        a.send(T0, &ether(ALL, mac(1), b""));
+        a.receive(T0, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        for _ in 0..3 {
+            a.send(T0, &ether(mac(2), mac(1), b"12345"));
+        }
+        for _ in 0..4 {
+            a.receive(T0, B, &vxlan(42, &ether(mac(1), mac(2), b"123456")));
+        }
+        let c = a.engine.counters();
+        assert_eq!((c.encap_frames, c.to_underlay, c.decap_frames, c.to_port, c.flooded), (4, 3, 5, 4, 2));
+        let (sent, came) = (14 + 3 * 19, 14 + 4 * 20);
+        let tunnel = Traffic { rx_frames: 5, rx_octets: came, tx_frames: 4, tx_octets: sent };
+        assert_eq!(a.engine.vni_counters(VNI).unwrap().traffic, tunnel);
+        assert_eq!(a.engine.vtep_counters(a.vtep(B)).unwrap().traffic, tunnel);
+        let port = Traffic { rx_frames: 4, rx_octets: sent, tx_frames: 5, tx_octets: came };
+        assert_eq!(a.engine.port_counters(a.port).unwrap().traffic, port);
     }
 
     fn a_batch_longer_than_one_chunk_is_decided_whole<M>() {

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use overlane::addr::MacAddr;
+use overlane::addr::{Destination, MacAddr};
 use overlane::engine::*;
 use overlane::error::{DropReason, VtepError};
+use overlane::table::fdb::EntryKind;
 use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::VtepConfig;
 use overlane::wire::outer::Shape;
@@ -251,6 +252,20 @@ every_memory! {
             [header[4], header[5]]
         };
         assert_ne!(id(&mut first), id(&mut second));
+    }
+
+    fn packets_that_may_be_fragmented_have_their_own_identification<M>() {
+        let fragments = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, dont_fragment: false, ..config(A) };
+        let mut a = Node::<M>::with(fragments, A, VniConfig::default(), &[]);
+        let peer = VtepConfig { underlay_mac: MAC_B, ..VtepConfig::new(B, 4789) };
+        let at = Destination::Vtep(a.add_peer(peer, false));
+        a.engine.apply(T0, &Command::AddMac { vni: VNI, mac: mac(2), at, kind: EntryKind::Static }).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..20 {
+            let (_, packet) = a.send(T0, &ether(mac(2), mac(1), b""));
+            assert_eq!(packet[14 + 6] & 0x40, 0, "DF");
+            assert!(seen.insert([packet[14 + 4], packet[14 + 5]]), "packet {n}");
+        }
     }
 
     // IEEE 802.3: a source is one station's; RFC 1812, section 5.3.4: one station's IP is not sent to a group.
