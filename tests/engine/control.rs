@@ -145,6 +145,37 @@ every_memory! {
         }
     }
 
+    fn what_goes_takes_its_own_addresses_and_no_others<M>() {
+        let other = Vni::truncate(7);
+        let prepared = || {
+            let mut a = Node::<M>::new(A, &[B, C]);
+            a.engine.apply(T0, &Command::AddVni { vni: other, config: VniConfig::default() }).unwrap();
+            let ends = [Destination::Vtep(a.vtep(B)), Destination::Vtep(a.vtep(C)), Destination::Port(a.port)];
+            for (n, at) in (1..).zip(ends) {
+                for vni in [VNI, other] {
+                    let command = Command::AddMac { vni, mac: mac(n), at, kind: EntryKind::Static };
+                    let known = vni == VNI || !matches!(at, Destination::Port(_));
+                    assert_eq!(a.engine.apply(T0, &command).is_ok(), known);
+                }
+            }
+            a
+        };
+        let (b, port) = (prepared().vtep(B), prepared().port);
+        for (command, stay) in [
+            (Command::SetVni { vni: other, config: VniConfig::routed(mac(9)) }, vec![(VNI, 1), (VNI, 2), (VNI, 3)]),
+            (Command::RemoveVni { vni: other }, vec![(VNI, 1), (VNI, 2), (VNI, 3)]),
+            (Command::RemoveVtep { vtep: b }, vec![(other, 2), (VNI, 2), (VNI, 3)]),
+            (Command::RemovePort { port }, vec![(other, 1), (other, 2), (VNI, 1), (VNI, 2)]),
+        ] {
+            let mut a = prepared();
+            a.engine.apply(T0, &command).unwrap();
+            let mut left: Vec<_> = a.engine.tables().fdb().iter().map(|e| (e.vni, e.mac)).collect();
+            left.sort();
+            let stay: Vec<_> = stay.into_iter().map(|(vni, n)| (vni, mac(n))).collect();
+            assert_eq!(left, stay, "{command:?}");
+        }
+    }
+
     fn full_tables_refuse_and_go_on<M>() {
         let mut a = M::engine(config(A));
         let mut added = 0;
