@@ -359,8 +359,8 @@ impl Template {
         Some(if self.kind == Kind::EthernetIpv4 { Plain::EthernetIpv4 } else { Plain::Vxlan })
     }
 
-    /// The headers of [`Plain::EthernetIpv4`]: the template in one copy, and what differs on top; last the source port, which waits
-    /// for the flow hash.
+    /// The headers of [`Plain::EthernetIpv4`]: the template in one copy, and what differs on top; last the source
+    /// port, which waits for the flow hash.
     #[inline(always)]
     pub(crate) fn write_ethernet_ipv4(
         &self,

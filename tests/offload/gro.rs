@@ -109,6 +109,20 @@ fn a_length_that_lies_gets_nobody_s_octets() {
 }
 
 /// A pod behind a kernel peer puts datagrams for other VNIs into the payload of a superframe.
+/// Nothing was merged where the segment is all there is: whatever its lengths say, it is one datagram.
+#[test]
+fn one_datagram_is_one_whatever_it_says() {
+    for make in forms() {
+        let frame = Make { payload: octets(100), ..make.clone() };
+        for frame in [frame.bytes(), lying(&frame, 9000), lying(&frame, 21)] {
+            let one = datagram(1, &frame);
+            for segment in [0, one.len(), one.len() + 1] {
+                assert_eq!(Gro::of(&one, segment), Gro::Datagrams, "{make:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn headers_in_a_payload_open_no_other_vni() {
     for make in forms() {

@@ -17,6 +17,7 @@ pub enum Check {
     Right,
     /// The pseudo-header sum alone, as a stack leaves it for the device.
     Unfinished,
+    /// Neither of these.
     Wrong,
     /// UDP: none.
     Zero,
@@ -163,7 +164,10 @@ impl Make {
             Check::Right | Check::Wrong => {
                 let right = checksum(&[&pseudo, &t]);
                 let right = if right == 0 && !self.tcp { 0xffff } else { right };
-                if self.check == Check::Wrong { right ^ 0x0110 } else { right }
+                // Wrong, and not by chance what an unfinished one would be.
+                let wrong =
+                    [right ^ 0x0110, right ^ 0x0220].into_iter().find(|c| *c != !checksum(&[&pseudo]));
+                if self.check == Check::Wrong { wrong.unwrap_or(right) } else { right }
             }
             Check::Unfinished => !checksum(&[&pseudo]),
             Check::Zero => 0,

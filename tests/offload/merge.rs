@@ -196,6 +196,14 @@ fn damaged_headers_stand_alone() {
     b[39] -= 1;
     let found = groups(&[(1, udp.bytes()), (1, b)]);
     assert_eq!(found.len(), 2, "the UDP length is not that of IP");
+    // The payload length of IPv6: of the last frame, so that what is behind it is the frame's end.
+    let first = Make { v6: true, ..Make::tcp() };
+    let (a, b) = (first.bytes(), next(&first).bytes());
+    assert_eq!(groups(&[(1, a.clone()), (1, b.clone())]).len(), 1);
+    let padded = [&b[..], &[0; 4]].concat();
+    for (name, b) in [("padding behind the packet", &padded[..]), ("cut short", &b[..b.len() - 1])] {
+        assert_eq!(groups(&[(1, a.clone()), (1, b.to_vec())]).len(), 2, "IPv6: {name}");
+    }
 }
 
 /// A field of 0xffff is right where 0 is; but 0 is what would come out when the group is cut again.
@@ -390,6 +398,14 @@ fn the_mtu_bounds_segments() {
         let size = written(&merger, &group, &frames, MTU).map(|(header, _)| header.gso_size);
         assert_eq!(size, expected);
         assert_eq!(written(&merger, &group, &frames, 20), Err(Oversize));
+    }
+    // What fits exactly goes as it is; one octet less of room cuts or refuses it.
+    for (base, headers, less) in [(Make::tcp(), 20 + 32, Ok(999)), (Make::udp(), 20 + 8, Err(Oversize))] {
+        let frames = run(&Make { payload: octets(1000), check: Check::Unfinished, ..base }, 3);
+        let merger = merger(&frames);
+        let group = merger.groups().next().unwrap();
+        let size = |mtu| written(&merger, &group, &frames, mtu).map(|(header, _)| header.gso_size);
+        assert_eq!((size(headers + 1000), size(headers + 999)), (Ok(1000), less));
     }
     // A group of one gets what `plan` says.
     let frames = run(&Make { check: Check::Unfinished, payload: octets(9000), ..Make::tcp() }, 1);
