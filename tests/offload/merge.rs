@@ -200,8 +200,13 @@ fn damaged_headers_stand_alone() {
     let first = Make { v6: true, ..Make::tcp() };
     let (a, b) = (first.bytes(), next(&first).bytes());
     assert_eq!(groups(&[(1, a.clone()), (1, b.clone())]).len(), 1);
-    let padded = [&b[..], &[0; 4]].concat();
-    for (name, b) in [("padding behind the packet", &padded[..]), ("cut short", &b[..b.len() - 1])] {
+    let (padded, mut lies) = ([&b[..], &[0; 4]].concat(), b.clone());
+    // The checksum is that of all octets; only the length is another.
+    lies[first.network() + 5] -= 1;
+    let cut = &b[..b.len() - 1];
+    for (name, b) in
+        [("padding behind the packet", &padded[..]), ("cut short", cut), ("a length that lies", &lies)]
+    {
         assert_eq!(groups(&[(1, a.clone()), (1, b.to_vec())]).len(), 2, "IPv6: {name}");
     }
 }
