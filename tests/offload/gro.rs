@@ -108,7 +108,6 @@ fn a_length_that_lies_gets_nobody_s_octets() {
     }
 }
 
-/// A pod behind a kernel peer puts datagrams for other VNIs into the payload of a superframe.
 /// Nothing was merged where the segment is all there is: whatever its lengths say, it is one datagram.
 #[test]
 fn one_datagram_is_one_whatever_it_says() {
@@ -123,6 +122,7 @@ fn one_datagram_is_one_whatever_it_says() {
     }
 }
 
+/// A pod behind a kernel peer puts datagrams for other VNIs into the payload of a superframe.
 #[test]
 fn headers_in_a_payload_open_no_other_vni() {
     for make in forms() {

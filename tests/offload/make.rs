@@ -160,16 +160,17 @@ impl Make {
         t.extend(&self.payload);
         let len = (transport_len as u32).to_be_bytes();
         let pseudo = [&addresses, &len[..], &[0, upper]].concat();
+        let unfinished = !checksum(&[&pseudo]);
+        let right = match checksum(&[&pseudo, &t]) {
+            0 if !self.tcp => 0xffff,
+            right => right,
+        };
         let check = match self.check {
-            Check::Right | Check::Wrong => {
-                let right = checksum(&[&pseudo, &t]);
-                let right = if right == 0 && !self.tcp { 0xffff } else { right };
-                // Wrong, and not by chance what an unfinished one would be.
-                let wrong =
-                    [right ^ 0x0110, right ^ 0x0220].into_iter().find(|c| *c != !checksum(&[&pseudo]));
-                if self.check == Check::Wrong { wrong.unwrap_or(right) } else { right }
-            }
-            Check::Unfinished => !checksum(&[&pseudo]),
+            Check::Right => right,
+            Check::Unfinished => unfinished,
+            // Seldom one of them is what an unfinished one would be.
+            Check::Wrong if right ^ 0x0110 == unfinished => right ^ 0x0220,
+            Check::Wrong => right ^ 0x0110,
             Check::Zero => 0,
         };
         t[at..at + 2].copy_from_slice(&check.to_be_bytes());

@@ -196,7 +196,7 @@ fn damaged_headers_stand_alone() {
     b[39] -= 1;
     let found = groups(&[(1, udp.bytes()), (1, b)]);
     assert_eq!(found.len(), 2, "the UDP length is not that of IP");
-    // The payload length of IPv6: of the last frame, so that what is behind it is the frame's end.
+    // IPv6: no checksum covers its payload length.
     let first = Make { v6: true, ..Make::tcp() };
     let (a, b) = (first.bytes(), next(&first).bytes());
     assert_eq!(groups(&[(1, a.clone()), (1, b.clone())]).len(), 1);
