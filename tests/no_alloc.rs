@@ -172,7 +172,12 @@ fn the_linux_drivers_turns_take_nothing_after_the_first() {
         for n in 0..200u8 {
             frame[19] = n;
             let _ = far.send(&[&frame], to, None).unwrap();
-            datagrams += driver.turn(Duration::from_secs(5)).unwrap().datagrams;
+            // A turn may end without it: addresses age, and the kernel may be late.
+            for _ in 0..1000 {
+                if datagrams <= usize::from(n) {
+                    datagrams += driver.turn(Duration::from_secs(5)).unwrap().datagrams;
+                }
+            }
         }
     });
     assert_eq!((calls, datagrams), (0, 200));

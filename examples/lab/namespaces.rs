@@ -249,7 +249,11 @@ fn kernel_row(node: &NetNs, pod_ns: &NetNs) -> Result<Node> {
 
 fn measure(pods: &[NetNs], from: usize, to: usize, octets: u64) -> Result<Pair> {
     let (a, b) = (NAMES[from], NAMES[to]);
-    let stats = probe::ping(&pods[from], pod(to), &Ping { count: 10, ..Ping::default() })?;
+    let stats = probe::ping(
+        &pods[from],
+        pod(to),
+        &Ping { count: 10, timeout: Duration::from_secs(2), ..Ping::default() },
+    )?;
     let neighbor = pods[from].run(|| arp_entry(pod(to)));
     match neighbor {
         Some(mac) => say(&format!("pod {a} resolved pod {b}: {mac}")),

@@ -28,7 +28,8 @@ pub struct Ping {
 
 impl Default for Ping {
     fn default() -> Ping {
-        Ping { count: 5, interval: Duration::from_millis(10), timeout: Duration::from_secs(1), payload: 56 }
+        // Longer than a busy machine leaves a thread without a processor.
+        Ping { count: 5, interval: Duration::from_millis(10), timeout: Duration::from_secs(10), payload: 56 }
     }
 }
 
@@ -85,6 +86,20 @@ pub fn ping(ns: &NetNs, to: IpAddr, ping: &Ping) -> io::Result<PingStats> {
         }
     }
     Ok(stats)
+}
+
+/// Pings until there is an answer, `within` this time: the first requests may wait for a neighbour, or
+/// for a device that is just coming up, and be lost. Whether there was one.
+pub fn answers(ns: &NetNs, to: IpAddr, within: Duration) -> io::Result<bool> {
+    let mut one = Ping { count: 1, timeout: Duration::from_millis(200), ..Ping::default() };
+    let end = Instant::now() + within;
+    while Instant::now() < end {
+        if ping(ns, to, &one)?.all() {
+            return Ok(true);
+        }
+        one.timeout = (2 * one.timeout).min(Ping::default().timeout);
+    }
+    Ok(false)
 }
 
 fn echo(to: IpAddr, id: u16, sequence: u16, payload: usize) -> Vec<u8> {

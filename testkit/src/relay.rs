@@ -72,7 +72,7 @@ pub struct Relayed {
     pub sent: u64,
     /// Lost on purpose.
     pub lost: u64,
-    /// Sent twice on purpose.
+    /// Sent twice on purpose; counted before they are sent.
     pub duplicated: u64,
     /// Held back on purpose.
     pub reordered: u64,
@@ -90,11 +90,11 @@ struct Counters([AtomicU64; 8]);
 
 impl Counters {
     fn add(&self, at: usize) {
-        self.0[at].fetch_add(1, Ordering::Relaxed);
+        self.0[at].fetch_add(1, Ordering::Release);
     }
 
     fn read(&self) -> Relayed {
-        let n = |at: usize| self.0[at].load(Ordering::Relaxed);
+        let n = |at: usize| self.0[at].load(Ordering::Acquire);
         Relayed {
             received: n(RECEIVED),
             sent: n(SENT),
@@ -243,10 +243,10 @@ impl Way {
             self.counters.add(REORDERED);
             wait += Duration::from_nanos(hold);
         }
-        for copy in 0..=u8::from(twice) {
-            if copy > 0 {
-                self.counters.add(DUPLICATED);
-            }
+        if twice {
+            self.counters.add(DUPLICATED);
+        }
+        for _ in 0..=u8::from(twice) {
             if self.waiting.len() >= self.faults.queue {
                 self.counters.add(OVERFLOWED);
             } else if wait.is_zero() {

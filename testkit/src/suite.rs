@@ -23,6 +23,7 @@ use crate::skip::{self, Skip};
 const CASE: &str = "OVERLANE_TESTKIT_CASE";
 const SKIPPED: i32 = 77;
 const FAILED: i32 = 101;
+const LIMIT: Duration = Duration::from_secs(300);
 const MARK: &str = "overlane-testkit skips: ";
 
 /// One test.
@@ -51,16 +52,16 @@ pub enum Run {
 }
 
 impl Case {
-    /// A case with a time limit of a minute.
+    /// A case with a time limit of five minutes: many times what it takes on a busy machine.
     pub const fn new(name: &'static str, needs: &'static [Need], run: fn()) -> Case {
-        Case { name, needs, timeout: Duration::from_secs(60), ignored: false, run: Run::Plain(run) }
+        Case { name, needs, timeout: LIMIT, ignored: false, run: Run::Plain(run) }
     }
 
-    /// Row `number` of a table, with a time limit of a minute. The name is kept for ever: tables of
+    /// Row `number` of a table, with a time limit of five minutes. The name is kept for ever: tables of
     /// cases are made once in a process.
     pub fn row(name: String, needs: &'static [Need], run: fn(usize), number: usize) -> Case {
         let run = Run::Row(run, number);
-        Case { name: name.leak(), needs, timeout: Duration::from_secs(60), ignored: false, run }
+        Case { name: name.leak(), needs, timeout: LIMIT, ignored: false, run }
     }
 
     /// With another time limit.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use overlane_testkit::probe::{Ping, ping};
+use overlane_testkit::probe::{Ping, answers, ping};
 use overlane_testkit::suite::Case;
 use overlane_testkit::transfer::{Arrivals, Datagrams, Stream};
 
@@ -91,7 +91,7 @@ fn mixed(number: usize) {
             let (mut sent, mut received) = (0, 0);
             while running.load(Ordering::Relaxed) || sent < 40 {
                 for (v6, payload) in [(false, 56), (true, 56), (false, 3000), (true, 1300)] {
-                    let one = Ping { count: 1, timeout: Duration::from_secs(1), payload, ..Ping::default() };
+                    let one = Ping { count: 1, timeout: Duration::from_secs(5), payload, ..Ping::default() };
                     let done = ping(site.pod(0), site.addr(1, v6), &one).unwrap();
                     (sent, received) = (sent + u32::from(done.sent), received + u32::from(done.received));
                 }
@@ -102,9 +102,12 @@ fn mixed(number: usize) {
             for neighbour in 0..NEIGHBOURS {
                 for (from, v6) in [(0, false), (1, false), (0, true), (1, true)] {
                     let to = neighbour_addr(1 - from, neighbour, v6);
-                    let one = Ping { count: 1, ..Ping::default() };
-                    let found = (0..20).any(|_| ping(site.pod(from), to, &one).unwrap().all());
-                    assert!(found, "{to} was not found from pod{}\n{}", from + 1, site.reports());
+                    assert!(
+                        answers(site.pod(from), to, PATIENCE).unwrap(),
+                        "{to} was not found from pod{}\n{}",
+                        from + 1,
+                        site.reports()
+                    );
                 }
             }
         });

@@ -14,7 +14,7 @@ use overlane_testkit::ethtool::{
     RX_MERGING, TX_CHECKSUM, TX_DEVICE_SEGMENTATION, TX_SEGMENTATION, set_features,
 };
 use overlane_testkit::netns::Need;
-use overlane_testkit::probe::{Ping, ping};
+use overlane_testkit::probe::answers;
 use overlane_testkit::program::{self, Process, Signal};
 use overlane_testkit::relay::{Faults, Relay, Side};
 use overlane_testkit::rtnl::{Rtnl, Vxlan};
@@ -25,7 +25,7 @@ pub const ALL: &[Need] = &[Need::Tap, Need::Veth, Need::Bridge, Need::Vxlan];
 pub const PORT: u16 = 4789;
 pub const VNI: u32 = 42;
 /// For what takes no time on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One way for `vtep` to carry packets.
 #[derive(Debug, Clone, Copy)]
@@ -332,12 +332,9 @@ impl Site {
 
     /// Waits until the pods see each other.
     pub fn reach(&self) {
-        let quick = Ping { count: 2, timeout: Duration::from_millis(500), ..Ping::default() };
         for v6 in [false, true] {
-            let start = Instant::now();
-            while !ping(self.pod(0), self.addr(1, v6), &quick).is_ok_and(|p| p.all()) {
-                assert!(start.elapsed() < PATIENCE, "the pods do not see each other\n{}", self.reports());
-            }
+            let seen = answers(self.pod(0), self.addr(1, v6), PATIENCE).unwrap();
+            assert!(seen, "the pods do not see each other\n{}", self.reports());
         }
     }
 

@@ -16,10 +16,10 @@ use overlane::table::vni::VniConfig;
 use overlane::table::vtep::VtepConfig;
 use overlane::wire::vxlan::VxlanPolicy;
 use overlane_testkit::netns::NetNs;
-use overlane_testkit::probe::{Ping, ping, tcp_transfer, udp_exchange};
+use overlane_testkit::probe::{Ping, answers, ping, tcp_transfer, udp_exchange};
 use std::time::Duration;
 
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -191,14 +191,13 @@ pub fn no_drops_but(driver: &Driver, reasons: &[DropReason]) {
 pub fn everything_passes(pods: &[(&NetNs, IpAddr)], bytes: u64) {
     for (from, _) in pods {
         for (to, addr) in pods.iter().filter(|(to, _)| to.name() != from.name()) {
-            // The first ones may wait for a neighbour or a device that is just coming up.
-            let _ = ping(from, *addr, &Ping { count: 3, ..Ping::default() }).unwrap();
+            assert!(answers(from, *addr, TIMEOUT).unwrap(), "{} does not reach {addr}", from.name());
             let stats = ping(from, *addr, &Ping::default()).unwrap();
             assert!(stats.all(), "{} to {addr}: {stats:?}", from.name());
             let done = tcp_transfer(to, from, *addr, bytes, TIMEOUT);
             let done = done.unwrap_or_else(|e| panic!("TCP from {} to {addr}: {e}", from.name()));
             assert_eq!(done.bytes, bytes);
-            let done = udp_exchange(to, from, *addr, 5, 1200, Duration::from_secs(2)).unwrap();
+            let done = udp_exchange(to, from, *addr, 5, 1200, TIMEOUT).unwrap();
             assert_eq!((done.echoed, done.corrupt), (5, 0), "UDP from {} to {addr}: {done:?}", from.name());
         }
     }
