@@ -314,7 +314,7 @@ pub(super) fn longest<K: LpmKey>(
             _ => routes.longest(chunk),
         };
         if let Some(place) = place {
-            best = Some((depth + place.chunk().1, tail::load(cells, &node).route(place)));
+            best = Some((depth + place.chunk().1, tail::hop(cells, &node, place)));
         }
         if !cell::bit(node[1], chunk) {
             break;
@@ -342,7 +342,7 @@ pub(super) fn get<K: LpmKey>(cells: &[LpmNode<K>], root: &LpmRoot, addr: K, len:
         if home == depth {
             let place = Place::new(chunk, len - depth);
             let found = tail::routes(cells, &node).has(place);
-            return found.then(|| tail::load(cells, &node).route(place));
+            return found.then(|| tail::hop(cells, &node, place));
         }
         if !cell::bit(node[1], chunk) {
             return None;

@@ -151,7 +151,7 @@ impl<'a, K: LpmKey> Walk<'a, K> {
                 _ => {
                     let place = Place::new(chunk, n);
                     if place.chunk().0 == chunk && frame.routes.has(place) {
-                        let hop = tail::load(self.cells, &node).route(place);
+                        let hop = tail::hop(self.cells, &node, place);
                         let addr = K::from_key(self.key.with_chunk(depth, chunk));
                         return Some((addr, (depth + n) as u8, cell::unpack(hop)?));
                     }

@@ -10,8 +10,10 @@ use super::{LpmNode, find};
 const MAX_VALUES: usize = 126;
 /// The spare halves before the first value: those of a node that is no head.
 const LEAD: usize = 2;
-/// Whole cells of halves, from the first value of a head on.
-const ROOM: usize = LEAD + MAX_VALUES.next_multiple_of(16);
+/// Halves that move at once.
+const STEP: usize = 8;
+/// Whole cells of halves, from the first value of a head on, and a step beyond the last value.
+const ROOM: usize = LEAD + (MAX_VALUES + STEP).next_multiple_of(16);
 const WIDE_ROOM: usize = LEAD + (2 * MAX_VALUES).next_multiple_of(16);
 
 /// The routes of a node: which there are, and their next hops.
@@ -24,59 +26,48 @@ pub(super) struct Tail {
     /// The values of the runs, then those of the hidden routes, from [`LEAD`] on: the lower halves,
     /// and, if it is wide, the upper.
     low: [u16; ROOM],
-    rest: [u16; ROOM],
+    rest: Option<[u16; ROOM]>,
     len: usize,
-    wide: bool,
 }
 
 impl Tail {
     pub(super) const fn new() -> Tail {
-        Tail {
-            routes: Routes { full: 0, inner: 0 },
-            runs: 0,
-            low: [0; ROOM],
-            rest: [0; ROOM],
-            len: 0,
-            wide: false,
-        }
+        Tail { routes: Routes { full: 0, inner: 0 }, runs: 0, low: [0; ROOM], rest: None, len: 0 }
     }
 
     /// The order of the block of `cell`, which has its children, for these routes.
     pub(super) fn order(&self, cell: &Cell) -> u32 {
-        cell::order_for(&self.mark(*cell), self.len as u32, self.wide)
+        cell::order_for(&self.mark(*cell), self.len as u32, self.rest.is_some())
     }
 
     /// `cell` with the runs and the width of these values.
     pub(super) fn mark(&self, mut cell: Cell) -> Cell {
         cell[2] = self.runs;
-        cell::with_routes(cell::with_wide(cell, self.wide), &self.routes)
+        cell::with_routes(cell::with_wide(cell, self.rest.is_some()), &self.routes)
     }
 
     fn get(&self, i: usize) -> u32 {
         let half = |halves: &[u16]| halves.get(LEAD + i).map_or(0, |v| *v as u32);
-        half(&self.low) | if self.wide { half(&self.rest) << 16 } else { 0 }
+        half(&self.low) | self.rest.as_ref().map_or(0, |rest| half(rest) << 16)
     }
 
     fn set(&mut self, i: usize, value: u32) {
-        if cell::has_rest(value) && !self.wide {
-            self.wide = true;
-            self.rest.fill(0);
+        if cell::has_rest(value) && self.rest.is_none() {
+            self.rest = Some([0; ROOM]);
         }
         if let Some(v) = self.low.get_mut(LEAD + i) {
             *v = value as u16;
         }
-        if self.wide
-            && let Some(v) = self.rest.get_mut(LEAD + i)
-        {
+        if let Some(v) = self.rest.as_mut().and_then(|rest| rest.get_mut(LEAD + i)) {
             *v = (value >> 16) as u16;
         }
     }
 
     fn insert(&mut self, i: usize, value: u32) {
         if i <= self.len && self.len < MAX_VALUES {
-            self.low.copy_within(LEAD + i..LEAD + self.len, LEAD + i + 1);
-            if self.wide {
-                self.rest.copy_within(LEAD + i..LEAD + self.len, LEAD + i + 1);
+            open(&mut self.low, LEAD + i, LEAD + self.len);
+            if let Some(rest) = &mut self.rest {
+                open(rest, LEAD + i, LEAD + self.len);
             }
             self.len += 1;
             self.set(i, value);
@@ -86,9 +77,9 @@ impl Tail {
     fn remove(&mut self, i: usize) -> u32 {
         let value = self.get(i);
         if i < self.len {
-            self.low.copy_within(LEAD + i + 1..LEAD + self.len, LEAD + i);
-            if self.wide {
-                self.rest.copy_within(LEAD + i + 1..LEAD + self.len, LEAD + i);
+            close(&mut self.low, LEAD + i, LEAD + self.len);
+            if let Some(rest) = &mut self.rest {
+                close(rest, LEAD + i, LEAD + self.len);
             }
             self.len -= 1;
         }
@@ -98,21 +89,45 @@ impl Tail {
     /// Is wide no more if no value needs it.
     fn narrow(&mut self) {
         let values = self.low.get(LEAD..LEAD + self.len).unwrap_or(&[]);
-        if self.wide && !values.iter().any(|v| cell::has_rest(*v as u32)) {
-            self.wide = false;
+        if self.rest.is_some() && !values.iter().any(|v| cell::has_rest(*v as u32)) {
+            self.rest = None;
         }
     }
 
-    /// For the values of the runs and for those of the hidden routes: their halves here, and where
-    /// both are in a wide node's block.
+    /// For the values of the runs and for those of the hidden routes of a wide node: their halves
+    /// here, and where both are in its block.
     fn rearrange(&mut self, mut each: impl FnMut(&mut [u16], &mut [u16], Range<usize>) -> Option<()>) {
         let (shown, end) = (LEAD + self.shown(), LEAD + self.len);
+        let Some(rest) = &mut self.rest else { return };
         for here in [LEAD..shown, shown..end] {
             let block = LEAD + 2 * (here.start - LEAD)..LEAD + 2 * (here.end - LEAD);
-            if let (Some(low), Some(rest)) = (self.low.get_mut(here.clone()), self.rest.get_mut(here)) {
+            if let (Some(low), Some(rest)) = (self.low.get_mut(here.clone()), rest.get_mut(here)) {
                 each(low, rest, block);
             }
         }
+    }
+
+    /// Reads what the block of `node` holds behind the children. It was [`new`](Tail::new).
+    ///
+    /// In place: it is too large to be handed on.
+    pub(super) fn load<K>(&mut self, cells: &[LpmNode<K>], node: &Cell) {
+        self.routes = routes(cells, node);
+        self.runs = node[2];
+        self.len = self.shown() + self.routes.hidden().count_ones() as usize;
+        let (first, spare) = (cell::children_end(node[0]), cell::spare(node) as usize);
+        if !cell::is_wide(node) {
+            return read(&mut self.low, spare, self.len, cells, first);
+        }
+        self.rest = Some([0; ROOM]);
+        let mut halves = [0; WIDE_ROOM];
+        read(&mut halves, spare, 2 * self.len, cells, first);
+        self.rearrange(|low, rest, part| {
+            let half = part.len() / 2;
+            let (from_low, from_rest) = (part.start..part.start + half, part.start + half..part.end);
+            low.copy_from_slice(halves.get(from_low)?);
+            rest.copy_from_slice(halves.get(from_rest)?);
+            Some(())
+        });
     }
 
     /// How many values the runs have.
@@ -228,6 +243,34 @@ impl Tail {
     }
 }
 
+/// Moves the halves from `at` to before `end` up by one. What was behind them is lost.
+///
+/// Here and in [`close`] in steps: they are few, and a call of `memmove` would take longer.
+fn open(halves: &mut [u16; ROOM], at: usize, end: usize) {
+    let step =
+        |halves: &[u16; ROOM], at: usize| halves.get(at..).and_then(|h| h.first_chunk::<STEP>()).copied();
+    let (mut at, mut held) = (at, step(halves, at));
+    while let (Some(moved), true) = (held, at < end) {
+        held = step(halves, at + STEP);
+        if let Some(to) = halves.get_mut(at + 1..).and_then(|h| h.first_chunk_mut()) {
+            *to = moved;
+        }
+        at += STEP;
+    }
+}
+
+/// Moves the halves behind `at` to before `end` down by one. What was behind them is lost.
+fn close(halves: &mut [u16; ROOM], at: usize, end: usize) {
+    let mut at = at;
+    while at + 1 < end {
+        let Some(moved) = halves.get(at + 1..).and_then(|h| h.first_chunk::<STEP>()).copied() else { break };
+        if let Some(to) = halves.get_mut(at..).and_then(|h| h.first_chunk_mut()) {
+            *to = moved;
+        }
+        at += STEP;
+    }
+}
+
 /// The runs of set bits of a map: first bit, and the bit behind the last.
 struct Segments(u64);
 
@@ -259,28 +302,11 @@ pub(super) fn routes<K>(cells: &[LpmNode<K>], node: &Cell) -> Routes {
     }
 }
 
-/// Reads what the block of `node` holds behind the children.
-pub(super) fn load<K>(cells: &[LpmNode<K>], node: &Cell) -> Tail {
+/// The next hop of a route of `node` that is there.
+pub(super) fn hop<K>(cells: &[LpmNode<K>], node: &Cell, place: Place) -> u32 {
     let mut tail = Tail::new();
-    tail.routes = routes(cells, node);
-    tail.runs = node[2];
-    tail.wide = cell::is_wide(node);
-    tail.len = tail.shown() + tail.routes.hidden().count_ones() as usize;
-    let (first, spare) = (cell::children_end(node[0]), cell::spare(node) as usize);
-    if tail.wide {
-        let mut halves = [0; WIDE_ROOM];
-        read(&mut halves, spare, 2 * tail.len, cells, first);
-        tail.rearrange(|low, rest, part| {
-            let half = part.len() / 2;
-            let (from_low, from_rest) = (part.start..part.start + half, part.start + half..part.end);
-            low.copy_from_slice(halves.get(from_low)?);
-            rest.copy_from_slice(halves.get(from_rest)?);
-            Some(())
-        });
-    } else {
-        read(&mut tail.low, spare, tail.len, cells, first);
-    }
-    tail
+    tail.load(cells, node);
+    tail.route(place)
 }
 
 /// Reads so many spare halves and values from cell `first` on, in whole cells.
@@ -293,10 +319,6 @@ fn read<K>(halves: &mut [u16], spare: usize, values: usize, cells: &[LpmNode<K>]
 }
 
 impl<K> Arena<'_, K> {
-    pub(super) fn tail(&self, node: &Cell) -> Tail {
-        load(self.cells(), node)
-    }
-
     /// Writes what the block of `node`, of this order, holds behind the children.
     pub(super) fn put_tail(&mut self, node: &Cell, order: u32, tail: &mut Tail) {
         if tail.routes.is_empty() {
@@ -307,7 +329,7 @@ impl<K> Arena<'_, K> {
         // The spare halves stay: they may tell the block's owner.
         let word = self.word(first * CELL_WORDS);
         (tail.low[0], tail.low[1]) = (word as u16, (word >> 16) as u16);
-        if tail.wide {
+        if tail.rest.is_some() {
             let mut halves = [0; WIDE_ROOM];
             (halves[0], halves[1]) = (tail.low[0], tail.low[1]);
             tail.rearrange(|low, rest, part| {
@@ -337,6 +359,34 @@ impl<K> Arena<'_, K> {
         let (halves, count) = (halves.get(LEAD - spare..).unwrap_or(&[]), (spare + values).div_ceil(16));
         for (halves, cell) in halves.as_chunks().0.iter().zip(cells).take(count) {
             cell.raw.set_halves(halves);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_move_as_memmove_moves_them() {
+        let before: [u16; ROOM] = core::array::from_fn(|i| i as u16 + 1);
+        for end in LEAD..=LEAD + MAX_VALUES {
+            for at in LEAD..=end {
+                let (mut ours, mut plain) = (before, before);
+                if end < LEAD + MAX_VALUES {
+                    open(&mut ours, at, end);
+                    plain.copy_within(at..end, at + 1);
+                    assert_eq!(ours[at + 1..=end], plain[at + 1..=end], "up, {at} to {end}");
+                    assert_eq!(ours[..at], before[..at], "up, {at} to {end}");
+                }
+                if at < end {
+                    (ours, plain) = (before, before);
+                    close(&mut ours, at, end);
+                    plain.copy_within(at + 1..end, at);
+                    assert_eq!(ours[at..end - 1], plain[at..end - 1], "down, {at} to {end}");
+                    assert_eq!(ours[..at], before[..at], "down, {at} to {end}");
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::cell::{CELL_WORDS, In};
 use super::key::CHECKPOINT;
+use super::tail::Tail;
 use super::*;
 use crate::addr::{PortId, VtepId};
 
@@ -45,7 +46,8 @@ fn check<K: LpmKey>(lpm: &mut Heap<K>) {
             }
             let (children, head) = (cell::children(&cell), cell::is_head(&cell));
             assert_eq!(head, slot.place() == In::Index);
-            let tail = arena.tail(&cell);
+            let mut tail = Tail::new();
+            tail.load(arena.cells(), &cell);
             let count = tail.routes.full.count_ones() + tail.routes.inner.count_ones();
             routes += count;
             let (order, at) = (tail.order(&cell), cell::depth(cell[0]));

@@ -134,6 +134,7 @@ impl<K: LpmKey> Arena<'_, K> {
         let (key, home) = (route.0, home(len));
         let Start { mut slot, mut depth } = from;
         let mut checked = slot.place() == In::Index;
+        self.touch(slot);
         if cell::kind(&self.get(slot)) == EMPTY {
             if checked {
                 return self.insert_at_entry(from, route).map(|()| None);
@@ -158,7 +159,8 @@ impl<K: LpmKey> Arena<'_, K> {
             checked = false;
             let chunk = key.chunk(depth);
             if home == depth {
-                let mut tail = self.tail(&node);
+                let mut tail = Tail::new();
+                tail.load(self.cells(), &node);
                 let old = tail.insert_route(Place::new(chunk, len - depth), hop);
                 self.remake(slot, &node, node, &mut tail, Children::Same)?;
                 return Ok(old);
@@ -170,7 +172,8 @@ impl<K: LpmKey> Arena<'_, K> {
             }
             let mut new = node;
             new[1] |= 1 << chunk;
-            let mut tail = self.tail(&node);
+            let mut tail = Tail::new();
+            tail.load(self.cells(), &node);
             let words = Self::lone_words(depth, len);
             let grown = tail.order(&new);
             let grows = grown > cell::order(self.word(cell::block(&node)));
@@ -249,6 +252,7 @@ impl<K: LpmKey> Arena<'_, K> {
     pub(super) fn remove(&mut self, from: Start, key: K::Bits, len: u32) -> Option<u32> {
         let (key, home) = (key.prefix(len), home(len));
         self.here = [from.slot; 4];
+        self.touch(from.slot);
         let mut depth = from.depth;
         let mut checked = from.slot.place() == In::Index;
         loop {
@@ -273,7 +277,8 @@ impl<K: LpmKey> Arena<'_, K> {
                 continue;
             }
             let place = Place::new(chunk, len - depth);
-            let mut tail = self.tail(&node);
+            let mut tail = Tail::new();
+            tail.load(self.cells(), &node);
             if !tail.routes.has(place) {
                 return None;
             }
@@ -327,7 +332,8 @@ impl<K: LpmKey> Arena<'_, K> {
             let rank = cell::rank(parent[1], chunk);
             let mut less = parent;
             less[1] &= !(1 << chunk);
-            let mut tail = self.tail(&parent);
+            let mut tail = Tail::new();
+            tail.load(self.cells(), &parent);
             self.here = [above, self.here[2], self.here[3], self.here[3]];
             let _ = self.remake(above, &parent, less, &mut tail, Children::Remove(rank));
             if !tail.routes.is_empty() || less[1].count_ones() > 1 {
