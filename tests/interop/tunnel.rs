@@ -9,6 +9,7 @@ use overlane_testkit::capture::{Capture, Limits};
 use overlane_testkit::ethtool::set_features;
 use overlane_testkit::probe::tcp_transfer;
 use overlane_testkit::rtnl::Vxlan;
+use overlane_testkit::transfer::Datagrams;
 
 use crate::node::*;
 use crate::vtep::{Process, gone};
@@ -282,6 +283,10 @@ pub fn devices_that_do_not_cut() {
     set_features(&one, "u0", TUNNELLED, false).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     transfers(&one, &two);
+    // TCP would repair what is lost.
+    let cut = Datagrams { count: 400, sizes: &[1400], at_once: 40, window: 80, ..Datagrams::default() };
+    let done: Vec<_> = (0..5).map(|_| cut.run(&two, &one, ip("10.42.0.2")).unwrap()).collect();
+    assert!(done.iter().any(|d| d.received == d.sent && d.sent == 400), "{done:?}");
     let report = a.end("TERM");
     let unfit = report.lines().find(|l| l.starts_with("whole superframes: ")).unwrap();
     assert!(whole(&report).0 > 500 && !unfit.contains(" 0 unfit"), "{report}");

@@ -276,4 +276,28 @@ mod tests {
         short[8 + 34 + 12] = 0x40;
         assert!(headers(&way, &short, &header).is_none(), "a TCP header of 16 octets");
     }
+
+    #[test]
+    fn every_kind_of_transport_header_counts() {
+        let (template, addrs) = template("192.0.2.1", "192.0.2.2");
+        let way = Outer { mtu: 1538, ..way(&template, addrs) };
+        for v6 in [false, true] {
+            let ip = if v6 { 40 } else { 20 };
+            let (mut packet, tcp) = packet(v6, 9000);
+            let udp = VirtioNetHeader { gso_type: VirtioNetHeader::GSO_UDP_L4, csum_offset: 6, ..tcp };
+            for (words, header, len) in [(5, tcp, 20), (8, tcp, 32), (15, tcp, 60), (0, udp, 8)] {
+                packet[8 + 14 + ip + 12] = words << 4;
+                let fits = 1538 - 36 - 14 - ip - len;
+                let header = VirtioNetHeader { gso_size: fits as u16, ..header };
+                let found = headers(&way, &packet, &header).unwrap();
+                let offload = VirtioNetTunnelHeader::from_bytes(*found.as_slice().first_chunk().unwrap());
+                assert_eq!(usize::from(offload.inner.hdr_len), 50 + 14 + ip + len, "{header:?}");
+                let longer = VirtioNetHeader { gso_size: fits as u16 + 1, ..header };
+                assert!(headers(&way, &packet, &longer).is_none(), "over the MTU: {header:?}");
+            }
+            let other = Outer { kinds: Kinds { udp: false, ..way.kinds }, ..way };
+            assert!(headers(&other, &packet, &udp).is_none(), "the device does not cut it");
+            assert!(headers(&other, &packet, &tcp).is_none(), "a TCP header without octets");
+        }
+    }
 }
