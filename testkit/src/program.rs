@@ -14,17 +14,20 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::netns::NetNs;
+use crate::suite;
 
 /// Where the example `name` of the package at `manifest` is, built with the profile of this test
-/// program. Where it is missing (`cargo test --test NAME` builds no examples) it is built now, with
-/// `cargo`.
+/// program.
+///
+/// `cargo test --test NAME` builds no examples, and leaves those of an earlier source. So under Cargo the
+/// process that starts the cases, which must ask first, has it built with `cargo`, if it is not up to date.
 pub fn example(name: &str, cargo: &str, manifest: &str) -> io::Result<PathBuf> {
     let test = env::current_exe()?;
     let profile = test.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
     let path = profile.join("examples").join(name);
-    if !path.exists() {
+    if !path.exists() || (!suite::is_case() && env::var_os("CARGO").is_some()) {
         let mut command = Command::new(cargo);
-        command.args(["build", "--offline", "--example", name]).current_dir(manifest);
+        command.args(["build", "--quiet", "--offline", "--example", name]).current_dir(manifest);
         if profile.ends_with("release") {
             command.arg("--release");
         }

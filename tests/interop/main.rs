@@ -78,5 +78,9 @@ fn main() {
         Case::new("vtep_example_probes_the_kernel", ALL, rights::probe),
         Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),
     ];
+    if !suite::is_case() {
+        // Once, and not in each case.
+        vtep::program();
+    }
     suite::main(CASES)
 }

@@ -8,26 +8,16 @@ use std::time::Instant;
 
 use overlane::linux::Tap;
 use overlane_testkit::NetNs;
+use overlane_testkit::program;
 use overlane_testkit::rtnl::Vxlan;
 
 use crate::node::*;
 
 const BYTES: u64 = 1 << 20;
 
-/// The example beside this test's program; `cargo test --test interop` alone does not build it.
+/// The example of this build.
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let path = profile.join("examples/vtep");
-    if !path.exists() {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--offline", "--example", "vtep"]);
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
-    }
-    path
+    program::example("vtep", env!("CARGO"), env!("CARGO_MANIFEST_DIR")).unwrap()
 }
 
 /// A process in a namespace; it ends with its value.
