@@ -31,8 +31,12 @@ pub fn example(name: &str, cargo: &str, manifest: &str) -> io::Result<PathBuf> {
         if profile.ends_with("release") {
             command.arg("--release");
         }
-        if !command.status()?.success() {
-            return Err(io::Error::other(format!("cannot build the example {name}")));
+        let built = command.status().is_ok_and(|status| status.success());
+        if !built && !path.exists() {
+            return Err(io::Error::other(format!("cannot build the example {name} with {cargo}")));
+        }
+        if !built {
+            eprintln!("cannot build the example {name} with {cargo}: the one that is tested may be old");
         }
     }
     Ok(path)
