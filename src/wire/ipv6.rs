@@ -87,7 +87,7 @@ pub struct Ipv6Payload {
     pub protocol: u8,
     /// Octets from the start of the IPv6 header.
     pub offset: u16,
-    /// The fragment header on the way, if any.
+    /// The fragment header on the way, if any; of several, the last that is of one of several fragments, or else the last.
     pub fragment: Option<Fragment>,
 }
 
@@ -198,12 +198,16 @@ fn walk(packet: &[u8], header: &Ipv6Header, mut payload: Ipv6Payload) -> Result<
         let len = match payload.protocol {
             extension::FRAGMENT => {
                 let field = u16::from_be_bytes([h[2], h[3]]);
-                payload.fragment = Some(Fragment {
+                let fragment = Fragment {
                     offset: field >> 3,
                     more: field & 1 != 0,
                     id: u32::from_be_bytes([h[4], h[5], h[6], h[7]]),
                     next_header: h[0],
-                });
+                };
+                // Behind the header of one of several fragments, that of a whole datagram ends nothing.
+                if fragment.is_partial() || !payload.is_fragment() {
+                    payload.fragment = Some(fragment);
+                }
                 8
             }
             // RFC 4302, 2.2: in units of 4 octets, not counting the first two; RFC 8200, 4.3: of 8.

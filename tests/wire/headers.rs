@@ -350,6 +350,18 @@ fn extension_headers_are_skipped_up_to_the_upper_layer() {
             [fragment6(60, 185, false, 7), vec![0xff; 8]].concat(),
             found(60, 48, fragment(185, false, 60)),
         ),
+        (
+            "a whole datagram in a first fragment: still a fragment",
+            44,
+            [fragment6(44, 0, true, 7), fragment6(17, 0, false, 8)].concat(),
+            found(17, 56, fragment(0, true, 44)),
+        ),
+        (
+            "a later fragment in a whole datagram",
+            44,
+            [fragment6(44, 0, false, 8), fragment6(17, 185, false, 7)].concat(),
+            found(17, 56, fragment(185, false, 17)),
+        ),
         ("8 headers", 60, [options(60, 0).repeat(7), options(17, 0)].concat(), found(17, 104, None)),
         ("9 headers", 60, options(60, 0).repeat(9), err(Layer::Ipv6, R::TooManyExtensions, 104)),
     ];
