@@ -87,7 +87,8 @@ pub struct Ipv6Payload {
     pub protocol: u8,
     /// Octets from the start of the IPv6 header.
     pub offset: u16,
-    /// The fragment header on the way, if any; of several, the last that is of one of several fragments, or else the last.
+    /// The fragment header on the way, if any. Of several (RFC 8200, section 4.1, means one) the last
+    /// [partial](Fragment::is_partial) one, or, where none is, the last.
     pub fragment: Option<Fragment>,
 }
 
