@@ -92,6 +92,12 @@ struct Args {
     /// Send outer UDP checksums of zero, and take them over IPv6; excludes --offload gso and tunnel
     #[arg(long)]
     zero_checksum: bool,
+    /// TTL or hop limit of the outer packets
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: u8,
+    /// DSCP of the outer packets; their ECN field is that of the inner ones
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..64))]
+    dscp: u8,
     /// Become this user when all is set up; the group is the user's own unless told
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     user: Option<User>,
@@ -252,6 +258,8 @@ pub(crate) struct Plan {
     pub(crate) offload: Offload,
     pub(crate) threads: usize,
     pub(crate) zero_checksum: bool,
+    pub(crate) ttl: u8,
+    pub(crate) dscp: u8,
     pub(crate) user: Option<User>,
 }
 
@@ -403,6 +411,8 @@ fn check(args: Args) -> Result<Plan, String> {
         offload,
         threads: usize::from(args.threads),
         zero_checksum: args.zero_checksum,
+        ttl: args.ttl,
+        dscp: args.dscp,
         user: args.user,
     })
 }
@@ -475,7 +485,7 @@ mod tests {
         assert_eq!((plan.mtu, plan.learn, plan.ageing, plan.macs), (None, Learn::Known, 300, 16_384));
         assert_eq!(plan.router_mac, MacAddr([0x0e, 0x6f, 192, 0, 2, 1]));
         assert_eq!((plan.socket_fds.len(), plan.zero_checksum, plan.user), (0, false, None));
-        assert_eq!((plan.offload, plan.threads), (Offload::Tunnel, 1));
+        assert_eq!((plan.offload, plan.threads, plan.ttl, plan.dscp), (Offload::Tunnel, 1, 64, 0));
         assert_eq!(parse(&format!("{BASE} --threads 8")).unwrap().threads, 8);
     }
 

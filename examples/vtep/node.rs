@@ -41,6 +41,8 @@ impl Node {
         let config = UnderlayConfig {
             zero_checksum: plan.zero_checksum,
             accept_zero_checksum6: plan.zero_checksum,
+            ttl: plan.ttl,
+            dscp: plan.dscp,
             ..UnderlayConfig::default()
         };
         for fd in &plan.socket_fds {

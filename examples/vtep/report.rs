@@ -164,8 +164,8 @@ pub(crate) fn write(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
         let t = workers.tunnel_counters();
         writeln!(
             out,
-            "whole superframes: {} sent, {} without a known way, {} unfit, {} refused",
-            t.sent, t.no_way, t.unfit, t.refused
+            "whole superframes: {} sent, {} without a known way, {} unfit, {} refused; {} look-ups of ways",
+            t.sent, t.no_way, t.unfit, t.refused, t.looked_up
         )?;
     }
     let d = workers.counters();

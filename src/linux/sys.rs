@@ -215,6 +215,8 @@ impl IntOption {
     pub(super) const ROUTE_MTU6: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_MTU);
     pub(super) const RECEIVE_TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_RECVTOS);
     pub(super) const RECEIVE_CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
+    pub(super) const ERROR_QUEUE4: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_RECVERR);
+    pub(super) const ERROR_QUEUE6: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
     pub(super) const V6ONLY: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
     pub(super) const SOCKET_TYPE: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_TYPE);
     pub(super) const REUSE_PORT: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_REUSEPORT);
@@ -222,6 +224,8 @@ impl IntOption {
     pub(super) const UDP_GRO: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_GRO);
     pub(super) const PROTOCOL: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_PROTOCOL);
     pub(super) const TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TOS);
+    pub(super) const TTL: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TTL);
+    pub(super) const HOP_LIMIT: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS);
     pub(super) const CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_TCLASS);
 
     const fn new(level: c_int, name: c_int) -> IntOption {

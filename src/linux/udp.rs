@@ -12,6 +12,7 @@ use super::Sent;
 use super::error::{Error, Refused};
 use super::sys::batch::{Incoming, Outgoing, RecvBatch, SendBatch};
 use super::sys::{self, IntOption, errno};
+use crate::engine::EngineConfig;
 
 /// Errors that one [`Underlay::recv`] reads over before it gives way to the other descriptors.
 const SKIP_LIMIT: usize = 64;
@@ -33,6 +34,10 @@ pub struct UnderlayConfig {
     /// else `SO_RCVBUF`, which `net.core.rmem_max` limits). The default of Linux, 208 KiB, loses
     /// packets in tens of thousands under load. Default: 8 MiB.
     pub buffer: u32,
+    /// TTL or hop limit of the outer header, 1-255 (`IP_TTL`, `IPV6_UNICAST_HOPS`). Default: 64.
+    pub ttl: u8,
+    /// DSCP of the outer header, 0-63, beside the ECN field (`IP_TOS`, `IPV6_TCLASS`). Default: 0.
+    pub dscp: u8,
 }
 
 impl Default for UnderlayConfig {
@@ -42,7 +47,29 @@ impl Default for UnderlayConfig {
             zero_checksum: false,
             accept_zero_checksum6: false,
             buffer: 8 << 20,
+            ttl: 64,
+            dscp: 0,
         }
+    }
+}
+
+impl UnderlayConfig {
+    /// What an engine's configuration says of the headers that a socket writes, `ttl`, `dscp` and
+    /// `dont_fragment`; the rest as by default.
+    pub fn of(engine: &EngineConfig) -> UnderlayConfig {
+        let EngineConfig { ttl, dscp, dont_fragment, .. } = *engine;
+        UnderlayConfig { ttl, dscp, dont_fragment, ..UnderlayConfig::default() }
+    }
+
+    /// Checks what the types cannot.
+    pub(super) fn check(&self, what: &'static str, object: &str) -> Result<(), Error> {
+        if self.ttl == 0 {
+            return Err(Error::refused(what, object, "a TTL of 0 reaches nobody: give 1 to 255"));
+        }
+        if self.dscp > 63 {
+            return Err(Error::refused(what, object, "a DSCP has six bits: give 0 to 63"));
+        }
+        Ok(())
     }
 }
 
@@ -74,8 +101,8 @@ pub struct Underlay {
     local: SocketAddr,
     buffer: u32,
     zero_checksum: bool,
-    /// TOS or traffic class is 0 unless a datagram says otherwise.
-    plain: bool,
+    /// TOS or traffic class of a datagram that says nothing of it.
+    tos: u8,
     /// What the kernel does for us, in one call and with one look at its routes.
     offload: UdpOffload,
     counters: UnderlayCounters,
@@ -139,6 +166,7 @@ impl Underlay {
         let fd = socket.as_fd();
         let local = socket.local_addr().map_err(|e| Error::new("read the address of", "the socket", e))?;
         let name = local.to_string();
+        config.check("use as an underlay", &name)?;
         let failed = |what: &'static str| {
             let name = name.clone();
             move |e: io::Error| Error::new(what, name, e)
@@ -156,12 +184,14 @@ impl Underlay {
         socket.set_nonblocking(true).map_err(failed("make non-blocking"))?;
 
         let discover = if config.dont_fragment { sys::PMTUDISC_DO } else { sys::PMTUDISC_DONT };
-        let (mtu, tos) = match local {
-            SocketAddr::V4(_) => (IntOption::MTU_DISCOVER4, IntOption::RECEIVE_TOS),
-            SocketAddr::V6(_) => (IntOption::MTU_DISCOVER6, IntOption::RECEIVE_CLASS),
-        };
-        sys::set_option(fd, mtu, discover).map_err(failed("set path MTU discovery of"))?;
-        sys::set_option(fd, tos, 1).map_err(failed("ask for the ECN field on"))?;
+        let own = Options::of(local);
+        sys::set_option(fd, own.mtu, discover).map_err(failed("set path MTU discovery of"))?;
+        sys::set_option(fd, own.receive_class, 1).map_err(failed("ask for the ECN field on"))?;
+        // Nobody reads it, and one that is not empty keeps the socket ready for ever.
+        sys::set_option(fd, own.error_queue, 0).map_err(failed("turn off the error queue of"))?;
+        let tos = config.dscp << 2;
+        sys::set_option(fd, own.class, i32::from(tos)).map_err(failed("set the DSCP of"))?;
+        sys::set_option(fd, own.hops, i32::from(config.ttl)).map_err(failed("set the TTL of"))?;
         let zero = i32::from(config.zero_checksum);
         match local {
             SocketAddr::V4(_) => sys::set_option(fd, IntOption::NO_CHECKSUM, zero),
@@ -175,11 +205,9 @@ impl Underlay {
             .map_err(failed("set the receive buffer of"))?;
         raise(fd, IntOption::SEND_BUFFER_FORCE, IntOption::SEND_BUFFER, config.buffer)
             .map_err(failed("set the send buffer of"))?;
-        let class = if local.is_ipv4() { IntOption::TOS } else { IntOption::CLASS };
-        let plain = sys::get_option(fd, class).is_ok_and(|class| class == 0);
         let (offload, counters) = (UdpOffload::default(), UnderlayCounters::default());
         let zero_checksum = config.zero_checksum;
-        Ok(Underlay { socket, local, buffer: receive, zero_checksum, plain, offload, counters })
+        Ok(Underlay { socket, local, buffer: receive, zero_checksum, tos, offload, counters })
     }
 
     /// Asks the kernel to cut and merge datagrams, or to stop it; what it will do. Where this is on,
@@ -212,10 +240,10 @@ impl Underlay {
         self.offload.segments = self.offload.segments.min(segments);
     }
 
-    /// The TOS that must be sent with a datagram for it to have this ECN field and DSCP 0.
+    /// The TOS that must be sent with a datagram for it to have this ECN field.
     #[inline]
     pub(super) fn tos(&self, ecn: u8) -> Option<u8> {
-        if self.plain && ecn & 3 == 0 { None } else { Some(ecn & 3) }
+        if ecn & 3 == 0 { None } else { Some(self.tos | ecn & 3) }
     }
 
     /// Takes over descriptor `number` of this process, as [`Underlay::from_socket`]: one that the
@@ -293,19 +321,31 @@ impl Underlay {
     /// An address that this socket cannot send to at all (link-local without a zone, or the socket's own
     /// address was taken off its interface) is [`Refused::Unreachable`]: it says nothing about others.
     ///
-    /// `ecn` of `Some` sets the ECN field of the outer header, 0 to 3, with DSCP 0; `None` leaves TOS
-    /// or traffic class as the socket has it.
+    /// `ecn` sets the ECN field of the outer header, 0 to 3; `None` is 0.
     pub fn send(&mut self, parts: &[&[u8]], to: SocketAddr, ecn: Option<u8>) -> Result<Sent, Error> {
+        let tos = self.tos(ecn.unwrap_or(0));
+        let mut retried = false;
         loop {
-            let error = match sys::send_message(self.socket.as_fd(), parts, to, ecn.map(|e| e & 3)) {
+            let error = match sys::send_message(self.socket.as_fd(), parts, to, tos) {
                 Ok(_) => return Ok(Sent::Taken),
                 Err(error) => error,
             };
             if error.raw_os_error() == Some(errno::EINTR) {
                 continue;
             }
+            if Underlay::may_be_of_another(&error) && !retried {
+                retried = true;
+                continue;
+            }
             return self.judge(error, to).map(Sent::Refused);
         }
+    }
+
+    /// Whether a send may have failed for a datagram sent before it: an ICMP error is told once, to whoever
+    /// sends next, and that datagram is not sent.
+    pub(super) fn may_be_of_another(error: &io::Error) -> bool {
+        let refused = error.raw_os_error().and_then(Refused::from_errno);
+        matches!(refused, Some(Refused::Unreachable | Refused::Down))
     }
 
     /// What the errno of a send says about it.
@@ -376,6 +416,36 @@ impl AsFd for Underlay {
 impl From<Underlay> for OwnedFd {
     fn from(underlay: Underlay) -> OwnedFd {
         underlay.socket.into()
+    }
+}
+
+/// What both address families have under different names.
+struct Options {
+    mtu: IntOption,
+    receive_class: IntOption,
+    error_queue: IntOption,
+    class: IntOption,
+    hops: IntOption,
+}
+
+impl Options {
+    fn of(local: SocketAddr) -> Options {
+        match local {
+            SocketAddr::V4(_) => Options {
+                mtu: IntOption::MTU_DISCOVER4,
+                receive_class: IntOption::RECEIVE_TOS,
+                error_queue: IntOption::ERROR_QUEUE4,
+                class: IntOption::TOS,
+                hops: IntOption::TTL,
+            },
+            SocketAddr::V6(_) => Options {
+                mtu: IntOption::MTU_DISCOVER6,
+                receive_class: IntOption::RECEIVE_CLASS,
+                error_queue: IntOption::ERROR_QUEUE6,
+                class: IntOption::CLASS,
+                hops: IntOption::HOP_LIMIT,
+            },
+        }
     }
 }
 

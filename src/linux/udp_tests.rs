@@ -1,5 +1,6 @@
 use super::*;
 use crate::linux::{BUFFER_LEN, Poll};
+use crate::table::Seed;
 use alloc::vec;
 use core::time::Duration;
 
@@ -80,6 +81,75 @@ fn a_closed_port_does_not_stop_the_socket() {
     assert_eq!(a.recv(&mut [0; 64]).unwrap(), None);
     assert_eq!(a.send(&[b"y"], b.local_addr(), None).unwrap(), Sent::Taken);
     assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().len, 1);
+}
+
+/// TOS or traffic class, and TTL or hop limit, as the socket has them.
+fn header_options(socket: &Underlay) -> (i32, i32) {
+    let own = Options::of(socket.local_addr());
+    let get = |option| sys::get_option(socket.as_fd(), option).unwrap();
+    (get(own.class), get(own.hops))
+}
+
+#[test]
+fn ttl_and_dscp_of_what_is_sent() {
+    for local in LOCAL {
+        let (mut a, mut b) = pair(local, &UnderlayConfig { ttl: 33, dscp: 46, ..UnderlayConfig::default() });
+        assert_eq!(header_options(&a), (46 << 2, 33), "{local}");
+        // A datagram's own traffic class replaces the socket's, and must say both.
+        assert_eq!([0, 1, 2, 3].map(|ecn| a.tos(ecn)), [None, Some(0xb9), Some(0xba), Some(0xbb)]);
+        for ecn in [0, 3] {
+            assert_eq!(a.send(&[b"x"], b.local_addr(), Some(ecn)).unwrap(), Sent::Taken);
+            assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().ecn, ecn);
+        }
+    }
+    let engine = EngineConfig {
+        ttl: 1,
+        dscp: 8,
+        dont_fragment: false,
+        ..EngineConfig::new([127, 0, 0, 1].into(), Seed::fixed(1))
+    };
+    let of = UnderlayConfig::of(&engine);
+    assert_eq!(
+        (of.ttl, of.dscp, of.dont_fragment, of.buffer),
+        (1, 8, false, UnderlayConfig::default().buffer)
+    );
+    for (config, why) in [
+        (UnderlayConfig { ttl: 0, ..of }, "a TTL of 0 reaches nobody: give 1 to 255"),
+        (UnderlayConfig { dscp: 64, ..of }, "a DSCP has six bits: give 0 to 63"),
+    ] {
+        let error = Underlay::bind(LOCAL[0].parse().unwrap(), &config).unwrap_err();
+        assert!(error.to_string().ends_with(why), "{error}");
+    }
+}
+
+/// A socket that was bound outside, and that is connected: such a one is told of ICMP errors.
+#[test]
+fn the_error_of_one_datagram_costs_no_other() {
+    for local in LOCAL {
+        let (_, mut b) = pair(local, &UnderlayConfig::default());
+        let gone = UdpSocket::bind(local).unwrap().local_addr().unwrap();
+        let socket = UdpSocket::bind(local).unwrap();
+        socket.connect(gone).unwrap();
+        let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
+        assert_eq!(a.send(&[b"to nobody"], gone, None).unwrap(), Sent::Taken);
+        assert_eq!(a.send(&[b"to b"], b.local_addr(), None).unwrap(), Sent::Taken, "{local}");
+        assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().len, 4);
+    }
+}
+
+#[test]
+fn an_error_queue_that_nobody_reads_is_turned_off() {
+    for local in LOCAL {
+        let socket = UdpSocket::bind(local).unwrap();
+        let own = Options::of(socket.local_addr().unwrap());
+        sys::set_option(socket.as_fd(), own.error_queue, 1).unwrap();
+        let gone = UdpSocket::bind(local).unwrap().local_addr().unwrap();
+        let _ = socket.send_to(b"to nobody", gone);
+        let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
+        assert_eq!(a.recv(&mut [0; 64]).unwrap(), None);
+        let ready = Poll::default().wait([(a.as_fd(), false)], Some(Duration::ZERO)).unwrap();
+        assert_eq!(ready, 0, "{local}: an error that no call reports");
+    }
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Vxlan {
     pub zero_checksum6_rx: bool,
     /// The outer TTL or hop limit.
     pub ttl: Option<u8>,
+    /// TOS or traffic class of outer headers, but for ECN.
+    pub tos: Option<u8>,
     /// Don't fragment: unset, set, or `None` for the kernel's default.
     pub dont_fragment: Option<bool>,
     /// The group policy extension.
@@ -98,6 +100,7 @@ impl Default for Vxlan {
             zero_checksum6_tx: false,
             zero_checksum6_rx: false,
             ttl: None,
+            tos: None,
             dont_fragment: None,
             group_policy: false,
             report_misses: false,
@@ -122,6 +125,7 @@ impl Vxlan {
         out.extend(self.zero_checksum6_tx.then_some(InfoVxlan::UDPZeroCsumTX(true)));
         out.extend(self.zero_checksum6_rx.then_some(InfoVxlan::UDPZeroCsumRX(true)));
         out.extend(self.ttl.map(InfoVxlan::Ttl));
+        out.extend(self.tos.map(InfoVxlan::Tos));
         out.extend(
             self.dont_fragment.map(|df| InfoVxlan::Df(if df { VxlanDf::Set } else { VxlanDf::Unset })),
         );

@@ -197,6 +197,25 @@ pub fn no_udp_checksums_over_ipv6() {
     }
 }
 
+/// As the kernel's `ttl` and `tos` of a vxlan device.
+pub fn ttl_and_dscp() {
+    for v6 in [false, true] {
+        let mut pair = Pair::new(v6, PORT, 42);
+        (pair.socket.ttl, pair.socket.dscp) = (33, 46);
+        (pair.vxlan.ttl, pair.vxlan.tos) = (Some(32), Some(18 << 2));
+        let seen = pair.run();
+        for (outgoing, ttl, dscp) in [(true, 33, 46), (false, 32, 18)] {
+            let mut ip = 0;
+            for frame in seen.frames.iter().filter(|f| f.outgoing == outgoing) {
+                let Some(found) = outer_ttl_and_dscp(&frame.data, v6) else { continue };
+                assert_eq!(found, (ttl, dscp), "outgoing {outgoing}, IPv6 {v6}");
+                ip += 1;
+            }
+            assert!(ip > 10, "{ip}");
+        }
+    }
+}
+
 pub fn group_policy() {
     let mut pair = Pair::new(false, PORT, 42);
     pair.vxlan.group_policy = true;

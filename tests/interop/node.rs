@@ -126,6 +126,15 @@ pub fn add_remote(driver: &mut Driver, vni: Vni, addr: IpAddr, port: u16) -> Vte
     vtep
 }
 
+/// TTL or hop limit, and DSCP, of a UDP packet over this family, as it was on Ethernet.
+pub fn outer_ttl_and_dscp(frame: &[u8], v6: bool) -> Option<(u8, u8)> {
+    match frame.get(14..)? {
+        [0x45, tos, _, _, _, _, _, _, ttl, 17, ..] if !v6 => Some((*ttl, tos >> 2)),
+        [a, b, _, _, _, _, 17, limit, ..] if v6 && a >> 4 == 6 => Some((*limit, a << 2 & 0x3c | b >> 6)),
+        _ => None,
+    }
+}
+
 /// What runs until it is told to stop.
 pub trait Run: Send + 'static {
     fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), Error>;

@@ -42,15 +42,22 @@ fn start(host: &NetNs, n: usize, v6: bool, more: &str) -> Process {
     Process::start(host, &arguments).ready()
 }
 
-/// Whole superframes that a node sent and that the kernel refused, by its report.
+/// Whole superframes that a node sent and that the kernel refused, by its report. That the kernel was not
+/// asked for the way of each is checked here.
 fn whole(report: &str) -> (u64, u64) {
     let line = report.lines().find_map(|l| l.strip_prefix("whole superframes: "));
     let line = line.unwrap_or_else(|| panic!("no tunnel: {report}"));
     let number = |what: &str| {
-        let part = line.split(", ").find(|p| p.ends_with(what)).unwrap_or_else(|| panic!("{line}"));
+        let part = line
+            .split([',', ';'])
+            .map(str::trim)
+            .find(|p| p.ends_with(what))
+            .unwrap_or_else(|| panic!("{line}"));
         part.split(' ').next().unwrap().parse().unwrap()
     };
-    (number(" sent"), number(" refused"))
+    let (sent, asked) = (number(" sent"), number(" look-ups of ways"));
+    assert!(asked > 0 && (sent < 200 || asked < sent / 4), "{line}");
+    (sent, number(" refused"))
 }
 
 fn uplinks(host: &NetNs) -> Vec<String> {
@@ -103,6 +110,32 @@ pub fn cut_by_the_kernel_over_ipv4() {
 
 pub fn cut_by_the_kernel_over_ipv6() {
     between_nodes("tunnel_offload_cut_by_the_kernel_over_ipv6", true, true);
+}
+
+/// What leaves whole has the same outer headers as what a socket sends.
+pub fn ttl_and_dscp() {
+    for v6 in [false, true] {
+        let ([one, two], _switch) = hosts();
+        if !offered("tunnel_offload_ttl_and_dscp", &one) {
+            return;
+        }
+        let (a, b) = (start(&one, 1, v6, "--ttl 33 --dscp 46"), start(&two, 2, v6, "--ttl 255 --dscp 63"));
+        let capture = Capture::start(&one, "u0", Limits { snap_len: 64, frames: 100_000 }).unwrap();
+        transfers(&one, &two);
+        let seen = capture.stop();
+        for (outgoing, want) in [(true, (33, 46)), (false, (255, 63))] {
+            let (mut whole, mut others) = (0, 0);
+            for frame in seen.frames.iter().filter(|f| f.outgoing == outgoing) {
+                let Some(found) = outer_ttl_and_dscp(&frame.data, v6) else { continue };
+                assert_eq!(found, want, "outgoing {outgoing}, IPv6 {v6}");
+                *if frame.wire_len > 1514 { &mut whole } else { &mut others } += 1;
+            }
+            assert!(whole > 100 && others > 100, "{whole} {others}");
+        }
+        for node in [a, b] {
+            assert!(whole(&node.end("TERM")).0 > 100);
+        }
+    }
 }
 
 /// With nodes that use less of the kernel.

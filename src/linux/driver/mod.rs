@@ -65,7 +65,7 @@ const AGEING_BUDGET: usize = 1024;
 /// they are added, and those of a device off again when it is taken out.
 ///
 /// Of [`EngineConfig`](crate::engine::EngineConfig), `ttl`, `dscp`, `dont_fragment`, `source_ports`
-/// and the checksums do not apply here: they are the socket's. The UDP source port is that of the
+/// and the checksums do not apply here: they are the socket's ([`UnderlayConfig::of`](super::UnderlayConfig::of)). The UDP source port is that of the
 /// socket; with several sockets of one family the flow chooses among them, so that routers and
 /// network cards on the way can spread flows.
 ///

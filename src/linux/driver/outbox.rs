@@ -13,7 +13,7 @@ use crate::linux::Offload;
 use crate::linux::sys::batch::{Outgoing, SendBatch};
 use crate::linux::sys::errno;
 use crate::linux::udp::MAX_UDP_SEGMENTS;
-use crate::linux::{Refused, Sent};
+use crate::linux::{Refused, Sent, Underlay};
 
 /// Datagrams that wait for one flush.
 const PIECES: usize = 2048;
@@ -235,9 +235,7 @@ impl Outbox {
                 Err(error) => error,
             };
             let number = error.raw_os_error();
-            // What an ICMP error from somewhere else left behind is told once, to whoever comes next.
-            let stale =
-                matches!(number.and_then(Refused::from_errno), Some(Refused::Unreachable | Refused::Down));
+            let stale = Underlay::may_be_of_another(&error);
             if number == Some(errno::EINTR) || (stale && !retried) {
                 retried = stale;
                 continue;
@@ -306,8 +304,7 @@ fn send_singly<M: Mind>(
             Some(io.refused(Refused::TooBig, 1))
         } else {
             let Some(slot) = io.sockets.get_mut(run.target.socket) else { return };
-            let tos = slot.socket.tos(run.ecn);
-            match slot.socket.send(&piece.parts(headers, packets), run.target.to, tos) {
+            match slot.socket.send(&piece.parts(headers, packets), run.target.to, Some(run.ecn)) {
                 Ok(Sent::Taken) => {
                     io.counters.udp_tx = io.counters.udp_tx.wrapping_add(1);
                     None

@@ -31,8 +31,6 @@ const RETRY: Duration = Duration::from_millis(200);
 const UPLINKS: usize = 8;
 /// Superframes that may be refused one after the other before no more are tried.
 const STRIKES: u32 = 8;
-/// The hop limit of outer packets: the default of Linux sockets.
-const TTL: u8 = 64;
 
 /// Sends superframes whole to VTEPs that are reached by an Ethernet device: the third of the ways out
 /// of a [`Driver`](super::Driver), for what a socket cannot send (UDP tunnel segmentation offload,
@@ -72,6 +70,8 @@ pub struct Tunnel {
     ways: Vec<Way>,
     checksum: bool,
     dont_fragment: bool,
+    ttl: u8,
+    dscp: u8,
     ip_id: u16,
     strikes: u32,
     ended: Option<Error>,
@@ -90,6 +90,9 @@ pub struct TunnelCounters {
     pub unfit: u64,
     /// Superframes that the kernel refused.
     pub refused: u64,
+    /// How often the kernel was asked for the way to a VTEP: for each one every two seconds, while
+    /// superframes go there, and after changes.
+    pub looked_up: u64,
 }
 
 impl TunnelCounters {
@@ -100,6 +103,7 @@ impl TunnelCounters {
             no_way: self.no_way.wrapping_add(other.no_way),
             unfit: self.unfit.wrapping_add(other.unfit),
             refused: self.refused.wrapping_add(other.refused),
+            looked_up: self.looked_up.wrapping_add(other.looked_up),
         }
     }
 }
@@ -196,6 +200,7 @@ impl Tunnel {
     /// What this kernel or this process lacks for it; or that no pair is reached by an Ethernet device.
     /// Nothing is left behind.
     pub fn open(pairs: &[(IpAddr, IpAddr)], config: &UnderlayConfig) -> Result<Tunnel, Error> {
+        config.check("make", "an uplink")?;
         let (mut route, mut features, changes) = (Route::open()?, Features::open()?, Changes::open()?);
         let mut unfit = None;
         let mut uplinks: Vec<Uplink> = Vec::new();
@@ -230,6 +235,8 @@ impl Tunnel {
             ways: Vec::new(),
             checksum: !config.zero_checksum,
             dont_fragment: config.dont_fragment,
+            ttl: config.ttl,
+            dscp: config.dscp,
             ip_id: 0,
             strikes: 0,
             ended: None,
@@ -252,6 +259,8 @@ impl Tunnel {
             ways: Vec::with_capacity(self.ways.capacity()),
             checksum: self.checksum,
             dont_fragment: self.dont_fragment,
+            ttl: self.ttl,
+            dscp: self.dscp,
             ip_id: 0,
             ended: None,
             strikes: 0,
@@ -296,6 +305,7 @@ impl Tunnel {
         let known =
             self.ways.get(place).filter(|way| (way.from, way.to) == (whole.from, whole.to) && now < way.due);
         if known.is_none() {
+            self.counters.looked_up = self.counters.looked_up.wrapping_add(1);
             let way = self.find(now, whole.from, whole.to);
             if let Some(slot) = self.ways.get_mut(place) {
                 *slot = way;
@@ -426,8 +436,8 @@ impl Tunnel {
             remote_port: to.port(),
             local_mac,
             remote_mac,
-            ttl: TTL,
-            dscp: 0,
+            ttl: self.ttl,
+            dscp: self.dscp,
             dont_fragment: self.dont_fragment,
             // It is written here, as one that is left to be finished.
             udp_checksum: UdpChecksum::Zero,
