@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // it is learned, and the frame is for everybody: the host writes it to the local port.
     let mut datagram = *b"\x08\0\0\0\0\0\x2a\0\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x0b\x88\xb5anybody there?";
     let len = datagram.len();
-    println!("{}\n", engine.explain_decap(now, Some(peer), &datagram));
+    println!("{}\n", engine.explain_decap(now, Some(peer), 0, &datagram));
     let mut frames = [Frame::new(&mut datagram, 0..len)?.with_source(peer)];
     engine.decap(now, &mut frames);
     assert_eq!(frames[0].verdict(), Some(Verdict::Flood(vni)));
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let answer = b"\x02\0\0\0\0\x0b\x02\0\0\0\0\x0a\x88\xb5here";
     let mut buffer = [0; 2048];
     buffer[HEADROOM..][..answer.len()].copy_from_slice(answer);
-    println!("{}\n", engine.explain_encap(now, port, answer)?);
+    println!("{}\n", engine.explain_encap(now, port, answer, 0)?);
     let mut frames = [Frame::new(&mut buffer, HEADROOM..HEADROOM + answer.len())?];
     engine.encap(now, port, &mut frames)?;
     assert_eq!(frames[0].verdict(), Some(Verdict::ToUnderlay(vtep)));

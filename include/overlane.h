@@ -989,7 +989,7 @@ int32_t overlane_count_drop(struct overlane_engine *engine,
 
 // Writes the steps that a frame from a local port would take, a line for each, cut to `text_len`
 // octets with a NUL at the end. Changes and counts nothing. `needed` may be NULL, or is told the
-// length of the whole text without the NUL.
+// length of the whole text without the NUL. The frame is taken for one that is no superframe.
 int32_t overlane_explain_encap(const struct overlane_engine *engine,
                                uint64_t now_ms,
                                uint16_t port,
@@ -999,7 +999,8 @@ int32_t overlane_explain_encap(const struct overlane_engine *engine,
                                size_t text_len,
                                size_t *needed);
 
-// The same for a packet from the underlay; `source` may be NULL.
+// The same for a packet from the underlay; `source` may be NULL. With `OVERLANE_SHAPE_UDP` it is taken for one
+// that came without a congestion mark.
 int32_t overlane_explain_decap(const struct overlane_engine *engine,
                                uint64_t now_ms,
                                const struct overlane_addr *source,

@@ -131,7 +131,7 @@ fn an_engine_works_without_the_allocator() {
             .apply(t0, &Command::AddMac { vni: bridged, mac: router, at, kind: EntryKind::Static })
             .unwrap();
         engine.apply(t0, &Command::FlushMacs { vni: None, at: None }).unwrap();
-        let told = engine.explain_decap(t0, Some([192, 0, 2, 2].into()), &buffers[0][..100]);
+        let told = engine.explain_decap(t0, Some([192, 0, 2, 2].into()), 0, &buffers[0][..100]);
         write!(Page([0; 1024], 0), "{told}").unwrap();
         engine.apply(t0, &Command::SetVni { vni: routed, config: VniConfig::default() }).unwrap();
         engine.apply(t0, &Command::RemoveVtep { vtep }).unwrap();

@@ -18,7 +18,7 @@ use crate::table::vni::{Mode, VniIndex};
 use crate::time::Instant;
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::inner::{self, Flow};
-use crate::wire::outer;
+use crate::wire::outer::{self, Shape};
 use crate::wire::template::{self, Fields, Header, Template};
 use crate::wire::vxlan::VxlanHeader;
 use crate::wire::{ethernet, ipv4, ipv6};
@@ -441,8 +441,17 @@ impl<S: Storage> Tables<S> {
         context.dropped(reason, index, vtep, port);
     }
 
-    /// What would become of a frame from a local port.
-    pub fn explain_encap(&self, now: Instant, port: PortId, frame: &[u8]) -> Result<Explanation, PortError> {
+    /// As [`Engine::explain_encap`](super::Engine::explain_encap).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn explain_encap(
+        &self,
+        now: Instant,
+        port: PortId,
+        frame: &[u8],
+        segment_len: usize,
+    ) -> Result<Explanation, PortError> {
         let inlet = self.inlet(port).ok_or(PortError::Unknown(port))?;
         let Inlet { vni, index, config, .. } = inlet;
         let mut explanation = Explanation::new();
@@ -466,21 +475,24 @@ impl<S: Storage> Tables<S> {
                 (r.way, r.rewrite.is_some())
             }
         };
-        let exit = self.leave(&inlet, way, routed, (frame.len(), 0), trace);
+        let exit = self.leave(&inlet, way, routed, (frame.len(), segment_len), trace);
         Ok(explanation.end(exit.verdict(vni)))
     }
 
-    /// What would become of a datagram from the underlay.
-    pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, packet: &[u8]) -> Explanation {
+    /// As [`Engine::explain_decap`](super::Engine::explain_decap).
+    pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, ecn: u8, packet: &[u8]) -> Explanation {
         let mut explanation = Explanation::new();
         let trace = &mut explanation;
-        let outer = match outer::parse(self.config.shape, packet, &self.policy) {
+        let mut outer = match outer::parse(self.config.shape, packet, &self.policy) {
             Ok(outer) => outer,
             Err(e) => {
                 trace.step(|| Step::Unreadable(e));
                 return explanation.end(Verdict::Drop(e.reason()));
             }
         };
+        if self.config.shape == Shape::Udp {
+            outer.ecn = ecn & 3;
+        }
         let vni = outer.vxlan.vni;
         let (index, way) = match self.accept(source, &outer, packet, &mut Memo::default(), trace) {
             Err(r) => return explanation.end(Verdict::Drop(r.reason)),

@@ -274,17 +274,26 @@ impl<S: Storage> Engine<S> {
         self.tables.count_drop(&mut self.context, reason, vni, vtep, port);
     }
 
-    /// The steps that a frame from a local port would take. Changes and counts nothing.
+    /// The steps that a frame from a local port would take, with headroom enough. `segment_len` is that of a
+    /// superframe, else 0: see [`Frame::with_segment_len`]. Changes and counts nothing.
     ///
     /// # Errors
     /// [`PortError::Unknown`].
-    pub fn explain_encap(&self, now: Instant, port: PortId, frame: &[u8]) -> Result<Explanation, PortError> {
-        self.tables.explain_encap(now, port, frame)
+    pub fn explain_encap(
+        &self,
+        now: Instant,
+        port: PortId,
+        frame: &[u8],
+        segment_len: usize,
+    ) -> Result<Explanation, PortError> {
+        self.tables.explain_encap(now, port, frame, segment_len)
     }
 
-    /// The steps that a datagram from the underlay would take. Changes and counts nothing.
-    pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, packet: &[u8]) -> Explanation {
-        self.tables.explain_decap(now, source, packet)
+    /// The steps that a datagram from the underlay would take. `source` and `ecn` are what the bytes do not say
+    /// where the outer shape is [`Shape::Udp`](crate::wire::outer::Shape::Udp): see [`Frame::with_source`] and
+    /// [`Frame::with_ecn`]. Changes and counts nothing.
+    pub fn explain_decap(&self, now: Instant, source: Option<IpAddr>, ecn: u8, packet: &[u8]) -> Explanation {
+        self.tables.explain_decap(now, source, ecn, packet)
     }
 }
 

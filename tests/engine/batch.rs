@@ -232,15 +232,15 @@ fn state(engine: &mut Engine<Heap>) -> String {
     s + &format!("{events:?}")
 }
 
-/// What the explanation says of a packet, where it knows all that the engine is told.
+/// What the explanation says of a packet; it takes for granted that there is headroom enough.
 fn explained(engine: &Engine<Heap>, now: Instant, port: Option<PortId>, given: &Given) -> Option<Verdict> {
     let packet = &given.buffer[given.start..];
-    if given.segment_len != 0 || given.ecn != 0 || given.start < HEADROOM {
+    if given.start < HEADROOM {
         return None;
     }
     match port {
-        Some(port) => engine.explain_encap(now, port, packet).unwrap().verdict(),
-        None => engine.explain_decap(now, given.source, packet).verdict(),
+        Some(port) => engine.explain_encap(now, port, packet, given.segment_len).unwrap().verdict(),
+        None => engine.explain_decap(now, given.source, given.ecn, packet).verdict(),
     }
 }
 
@@ -339,7 +339,7 @@ fn a_vtep_is_told_by_its_address_of_now() {
     node.engine.apply(T0, &Command::SetVtep { vtep, config: VtepConfig::new(C, 4789) }).unwrap();
     assert_eq!(node.receive(T0, B, &hello).0, Verdict::Drop(DropReason::UnknownSource));
     assert_eq!(node.receive(T0, C, &hello).0, Verdict::ToPort(node.port));
-    let told = node.engine.explain_decap(T0, Some(C), &hello).verdict();
+    let told = node.engine.explain_decap(T0, Some(C), 0, &hello).verdict();
     assert_eq!(told, Some(Verdict::ToPort(node.port)));
 }
 
@@ -352,7 +352,7 @@ fn known_addresses_do_not_bridge_a_routed_vni() {
         node.engine.apply(T0, &Command::AddMac { vni: VNI, mac, at, kind }).unwrap();
     }
     let packet = vxlan(VNI.get(), &ether(mac(2), mac(1), b""));
-    let told = node.engine.explain_decap(T0, Some(B), &packet).verdict();
+    let told = node.engine.explain_decap(T0, Some(B), 0, &packet).verdict();
     let (verdict, _) = node.receive(T0, B, &packet);
     assert_eq!(Some(verdict), told);
     assert_ne!(verdict, Verdict::ToPort(node.port));

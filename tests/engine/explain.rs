@@ -12,7 +12,7 @@ every_memory! {
         let mut a = Node::<M>::new(A, &[B]);
         let hello = vxlan(42, &ether(ALL, mac(2), b""));
         let (tables, counters) = (snapshot(&a.engine), *a.engine.counters());
-        let told = a.engine.explain_decap(T0, Some(B), &hello);
+        let told = a.engine.explain_decap(T0, Some(B), 0, &hello);
         assert_eq!(
             told.to_string(),
             "from 192.0.2.2 (vtep 0), VNI 42\n\
@@ -25,7 +25,7 @@ every_memory! {
 
         assert_eq!(a.receive(T0, B, &hello).0, told.verdict().unwrap());
         let frame = ether(mac(2), mac(1), b"");
-        let told = a.engine.explain_encap(T0, a.port, &frame).unwrap();
+        let told = a.engine.explain_encap(T0, a.port, &frame, 0).unwrap();
         assert_eq!(
             told.to_string(),
             "from port 0, VNI 42\n\
@@ -36,12 +36,12 @@ every_memory! {
              => send to vtep 0"
         );
         assert_eq!(a.send(T0, &frame).0, told.verdict().unwrap());
-        let told = a.engine.explain_decap(T0, Some(B), &hello[..10]);
+        let told = a.engine.explain_decap(T0, Some(B), 0, &hello[..10]);
         assert_eq!(
             told.to_string(),
             "from 192.0.2.2 (vtep 0), VNI 42\nunreadable: truncated at inner_ethernet, offset 8\n=> drop: truncated"
         );
         let none = PortId(9);
-        assert_eq!(a.engine.explain_encap(T0, none, &frame), Err(PortError::Unknown(none)));
+        assert_eq!(a.engine.explain_encap(T0, none, &frame, 0), Err(PortError::Unknown(none)));
     }
 }

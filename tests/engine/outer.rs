@@ -204,7 +204,7 @@ every_memory! {
         assert_eq!(a.send(T0, &fits).0, Verdict::ToUnderlay(vtep));
         let long = ether(mac(2), mac(1), &vec![0; 65_535 - 36 - 13]);
         assert_eq!(a.send(T0, &long).0, Verdict::Drop(DropReason::TooLong));
-        let told = a.engine.explain_encap(T0, a.port, &long).unwrap();
+        let told = a.engine.explain_encap(T0, a.port, &long, 0).unwrap();
         assert_eq!(told.verdict(), Some(Verdict::Drop(DropReason::TooLong)));
     }
 

@@ -217,7 +217,7 @@ pub unsafe extern "C" fn overlane_count_drop(
 
 /// Writes the steps that a frame from a local port would take, a line for each, cut to `text_len`
 /// octets with a NUL at the end. Changes and counts nothing. `needed` may be NULL, or is told the
-/// length of the whole text without the NUL.
+/// length of the whole text without the NUL. The frame is taken for one that is no superframe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_explain_encap(
     engine: *const overlane_engine,
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn overlane_explain_encap(
     needed: *mut usize,
 ) -> i32 {
     enter!(engine, frame: bytes(len), text: text_out(text_len), needed: optional_out => |s| {
-        let steps = s.engine.explain_encap(Instant::from_millis(now_ms), PortId(port), frame)?;
+        let steps = s.engine.explain_encap(Instant::from_millis(now_ms), PortId(port), frame, 0)?;
         let n = text.say(steps);
         if let Some(needed) = &mut needed {
             needed.set(n);
@@ -239,7 +239,8 @@ pub unsafe extern "C" fn overlane_explain_encap(
     })
 }
 
-/// The same for a packet from the underlay; `source` may be NULL.
+/// The same for a packet from the underlay; `source` may be NULL. With `OVERLANE_SHAPE_UDP` it is taken for one
+/// that came without a congestion mark.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_explain_decap(
     engine: *const overlane_engine,
@@ -254,7 +255,7 @@ pub unsafe extern "C" fn overlane_explain_decap(
     enter!(
         engine, source: optional, packet: bytes(len), text: text_out(text_len), needed: optional_out => |s| {
         let source = source.map(|a| a.stated()).transpose()?.flatten();
-        let n = text.say(s.engine.explain_decap(Instant::from_millis(now_ms), source, packet));
+        let n = text.say(s.engine.explain_decap(Instant::from_millis(now_ms), source, 0, packet));
         if let Some(needed) = &mut needed {
             needed.set(n);
         }

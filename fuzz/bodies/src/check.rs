@@ -467,8 +467,10 @@ pub(crate) fn explains<S: Storage>(
     packet: &Packet,
 ) -> Option<Verdict> {
     let explanation = match port {
-        Some(port) => tables.explain_encap(now, port, &packet.bytes).expect("a port that exists"),
-        None => tables.explain_decap(now, packet.source, &packet.bytes),
+        Some(port) => {
+            tables.explain_encap(now, port, &packet.bytes, packet.segment_len).expect("a port that exists")
+        }
+        None => tables.explain_decap(now, packet.source, packet.ecn, &packet.bytes),
     };
     assert!(explanation.to_string().contains("=> "));
     explanation.verdict()

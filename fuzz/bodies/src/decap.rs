@@ -72,9 +72,7 @@ fn one(shape: Shape, host: Host, data: &[u8]) {
         engine.decap(NOW, &mut frames);
         let done = Done::of(engine.tables(), &frames[0]);
         let outcome = check::decapped(engine.tables(), &mut tally, &packet, &mut buffer, done);
-        if ecn == 0 || shape != Shape::Udp {
-            assert_eq!(explained, Some(outcome.verdict));
-        }
+        assert_eq!(explained, Some(outcome.verdict));
         if check::is_refusal(outcome.verdict) || host == Host::Routed {
             assert_eq!(check::knowledge(engine), before, "learned although {}", outcome.verdict);
         }

@@ -618,7 +618,7 @@ impl<S: Storage> World<S> {
         // What each would meet alone; the first of a batch does.
         let tables = self.node.engine.tables();
         let known = tables.ports().get(port).is_some();
-        let first = packets.first().filter(|p| p.segment_len == 0 && p.headroom >= 72 && known);
+        let first = packets.first().filter(|p| p.headroom >= 72 && known);
         let explained = first.and_then(|p| check::explains(tables, self.now, Some(port), p));
         let before = self.thorough.then(|| check::knowledge(&self.node.engine));
         let mut buffers: Vec<_> = packets.iter().map(Buffer::new).collect();
@@ -648,8 +648,7 @@ impl<S: Storage> World<S> {
 
     fn decap(&mut self, by_worker: bool, packets: &[Packet]) -> Vec<Outcome> {
         let tables = self.node.engine.tables();
-        let first = packets.first().filter(|p| p.ecn == 0);
-        let explained = first.and_then(|p| check::explains(tables, self.now, None, p));
+        let explained = packets.first().and_then(|p| check::explains(tables, self.now, None, p));
         let before = self.thorough.then(|| check::knowledge(&self.node.engine));
         let mut buffers: Vec<_> = packets.iter().map(Buffer::new).collect();
         let mut frames: Vec<_> = buffers.iter_mut().zip(packets).map(|(b, p)| b.frame(p)).collect();

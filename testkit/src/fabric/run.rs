@@ -203,7 +203,7 @@ impl Fabric {
         let record = &mut self.nodes[node.0];
         // Only the first: what the others meet depends on what it teaches.
         let expected = buffers.first().and_then(|b| b.get(HEADROOM..)).and_then(|first| {
-            let explained = record.engine.explain_encap(now, port, first);
+            let explained = record.engine.explain_encap(now, port, first, 0);
             explained.expect("the port exists").verdict()
         });
         let mut frames: Vec<Frame<'_>> = buffers
@@ -280,7 +280,7 @@ impl Fabric {
         let hash = fnv(0, &bytes);
         let record = &mut self.nodes[node.0];
         let udp = record.engine.tables().config().shape == Shape::Udp;
-        let expected = record.engine.explain_decap(now, udp.then_some(source), &bytes).verdict();
+        let expected = record.engine.explain_decap(now, udp.then_some(source), ecn, &bytes).verdict();
         let len = bytes.len();
         let mut frame =
             Frame::new(&mut bytes, 0..len).expect("the datagram lies in its buffer").with_ecn(ecn);

@@ -64,8 +64,8 @@ hot! {
     fn hot_count_drop(e: &mut Engine<Heap>, reason: DropReason, vni: Vni, port: PortId) -> () {
         e.count_drop(reason, Some(vni), None, Some(port))
     }
-    fn hot_explain_decap(e: &Engine<Heap>, now: Instant, from: Option<IpAddr>, packet: &[u8]) -> Explanation {
-        e.explain_decap(now, from, packet)
+    fn hot_explain_decap(e: &Engine<Heap>, now: Instant, from: Option<IpAddr>, ecn: u8, packet: &[u8]) -> Explanation {
+        e.explain_decap(now, from, ecn, packet)
     }
     fn hot_fdb_lookup(t: &Tables<Heap>, now: Instant, vni: Vni, mac: MacAddr) -> Option<Destination> {
         t.fdb().lookup(now, vni, mac)
