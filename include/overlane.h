@@ -663,7 +663,8 @@ typedef struct overlane_traffic {
     uint64_t rx_frames;
     // Their octets.
     uint64_t rx_octets;
-    // Frames that went to the underlay; for a port: to the port.
+    // Frames that went to the underlay; for a port: to the port; for a VNI: flooded ones too, whoever is on
+    // the list.
     uint64_t tx_frames;
     // Their octets.
     uint64_t tx_octets;
@@ -862,7 +863,7 @@ int32_t overlane_flood_add(struct overlane_engine *engine, uint32_t vni, uint16_
 // Removes a VTEP from a VNI's flood list.
 int32_t overlane_flood_remove(struct overlane_engine *engine, uint32_t vni, uint16_t vtep);
 
-// Sets where a MAC address of a bridged VNI lives, replacing what was known. `mac` is six octets,
+// Sets where a MAC address of a VNI lives, replacing what was known; a routed VNI does not ask. `mac` is six octets,
 // `at_kind` `OVERLANE_AT_PORT` or `OVERLANE_AT_VTEP`, `kind` `OVERLANE_MAC_*`.
 int32_t overlane_mac_add(struct overlane_engine *engine,
                          uint64_t now_ms,
@@ -965,7 +966,7 @@ int32_t overlane_replicas(const struct overlane_engine *engine,
                           size_t *count);
 
 // Stores in `*deadline_ms` when `overlane_handle_timeout` wants to be called; `OVERLANE_NEVER`
-// while nothing ages. A time in the past means at once.
+// while no address is known. A time in the past means at once.
 int32_t overlane_next_timeout(const struct overlane_engine *engine, uint64_t *deadline_ms);
 
 // Lets addresses age: looks at no more than `budget` places of the table. `aged` may be NULL, or is

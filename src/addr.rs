@@ -133,11 +133,16 @@ impl FromStr for Vni {
     /// Decimal, or hexadecimal behind `0x`.
     fn from_str(s: &str) -> Result<Self, AddrError> {
         let v = match s.strip_prefix("0x") {
-            Some(hex) => u32::from_str_radix(hex, 16),
-            None => s.parse(),
+            Some(hex) => unsigned(hex, 16),
+            None => unsigned(s, 10),
         };
-        Vni::new(v.map_err(|_| AddrError::NotANumber)?)
+        Vni::new(v.ok_or(AddrError::NotANumber)?)
     }
+}
+
+/// A number without the sign that the standard library would take.
+fn unsigned(digits: &str, radix: u32) -> Option<u32> {
+    u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
 }
 
 /// A local port of the engine: where a pod, a virtual machine or a TAP is attached.
@@ -282,10 +287,8 @@ macro_rules! prefix {
 
             fn from_str(s: &str) -> Result<Self, AddrError> {
                 let (addr, len) = s.split_once('/').ok_or(AddrError::Prefix)?;
-                Self::new(
-                    addr.parse().map_err(|_| AddrError::Prefix)?,
-                    len.parse().map_err(|_| AddrError::Prefix)?,
-                )
+                let len = unsigned(len, 10).and_then(|len| u8::try_from(len).ok());
+                Self::new(addr.parse().map_err(|_| AddrError::Prefix)?, len.ok_or(AddrError::Prefix)?)
             }
         }
     };
@@ -383,7 +386,9 @@ mod tests {
     fn a_vni_has_24_bits() {
         assert_eq!("0xffffff".parse(), Ok(Vni::MAX));
         assert_eq!("16777216".parse::<Vni>(), Err(AddrError::Vni(1 << 24)));
-        assert_eq!("x".parse::<Vni>(), Err(AddrError::NotANumber));
+        for text in ["x", "", "+42", "-1", "0x", "0x+2a", "0x-1", "4294967296"] {
+            assert_eq!(text.parse::<Vni>(), Err(AddrError::NotANumber), "{text}");
+        }
         assert_eq!(Vni::truncate(u32::MAX), Vni::MAX);
     }
 
@@ -391,7 +396,9 @@ mod tests {
     fn a_prefix_refuses_host_bits_and_long_lengths() {
         assert_eq!("10.0.0.1/8".parse::<IpPrefix>(), Err(AddrError::HostBits));
         assert_eq!("10.0.0.0/33".parse::<IpPrefix>(), Err(AddrError::PrefixLength { len: 33, max: 32 }));
-        assert_eq!("10.0.0.0".parse::<IpPrefix>(), Err(AddrError::Prefix));
+        for bad in ["10.0.0.0", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/256", "::/-1", "/8"] {
+            assert_eq!(bad.parse::<IpPrefix>(), Err(AddrError::Prefix), "{bad}");
+        }
         for ok in ["0.0.0.0/0", "10.244.1.0/24", "255.255.255.255/32", "::/0", "fd00:10::/48", "::1/128"] {
             assert_eq!(ok.parse::<IpPrefix>().unwrap().to_string(), ok);
         }

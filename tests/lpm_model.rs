@@ -449,6 +449,21 @@ fn an_index_of_any_depth_holds_its_part_of_the_addresses() {
 
 /// The answers for 24 bits, under every kind of change: short routes over long ones and back, next
 /// hops that do not fit, routes of more than 24 bits, a default route.
+/// An index and answers need memory that no route has used yet.
+#[test]
+fn a_refused_table_of_answers_changes_nothing() {
+    let nodes = vec![LpmNode::<Ipv4Addr>::EMPTY; DIRECT_CELLS + 127];
+    let mut lpm = Lpm::new(nodes, [LpmRoot::EMPTY; TABLES as usize]).unwrap();
+    for n in 0..100 {
+        lpm.insert(1, Ipv4Addr::from_bits(n << 14), 20, NextHop::Port(PortId(n as u16))).unwrap();
+    }
+    lpm.clear(1);
+    let free = lpm.free_bytes();
+    assert_eq!(lpm.reserve_direct(0), Err(LpmError::Full));
+    assert_eq!(lpm.free_bytes(), free);
+    lpm.reserve_index(0, 18).expect("it has none");
+}
+
 #[test]
 fn answers_follow_every_change() {
     let nodes = vec![LpmNode::<Ipv4Addr>::EMPTY; DIRECT_CELLS + cells_for(300)];

@@ -537,7 +537,8 @@ pub struct overlane_traffic {
     pub rx_frames: u64,
     /// Their octets.
     pub rx_octets: u64,
-    /// Frames that went to the underlay; for a port: to the port.
+    /// Frames that went to the underlay; for a port: to the port; for a VNI: flooded ones too, whoever is on
+    /// the list.
     pub tx_frames: u64,
     /// Their octets.
     pub tx_octets: u64,

@@ -1,7 +1,7 @@
 //! Carrying decisions out on what came from the underlay: the passes of [`Tables::decap`].
 
 use super::carry::{NOTHING, rewrite};
-use super::context::{BATCH, Context, Seen};
+use super::context::{BATCH, Context};
 use super::decide::{Memo, Way, addresses};
 use super::explain::Silent;
 use super::frame::{Frame, Ingress, Verdict};
@@ -54,7 +54,7 @@ impl<S: Storage> Tables<S> {
                 && let Some((index, learn)) = self.taken(frame, lane, crossing.vni, peer, port)
             {
                 if !known.is_fresh() && learn {
-                    self.refresh(context, crossing.vni, crossing.source, Seen::Vtep(peer));
+                    self.refresh(context, crossing.vni, crossing.source, self.behind(peer, frame));
                 }
                 let len = lane.end.wrapping_sub(lane.start as usize);
                 frame.strip(lane.start as usize, lane.end);
@@ -266,7 +266,7 @@ impl<S: Storage> Tables<S> {
                             };
                             let b = self.bridge(config, macs, answer, lane.learn, &mut Silent);
                             let seen = match lane.peer {
-                                Some(peer) => Seen::Vtep(peer),
+                                Some(peer) => self.behind(peer, frame),
                                 None => self.newcomer(frame.source, frame.bytes()),
                             };
                             self.aside(context, vni, macs, b, seen);

@@ -53,6 +53,8 @@ pub struct Context<S: Storage> {
     notes: [Option<Note>; BATCH],
     noted: usize,
     ip_id: u16,
+    /// The tables' [`epoch`](super::Tables) when its counters were last told apart.
+    pub(crate) since: u32,
 }
 
 impl<S: Storage> Context<S> {
@@ -80,6 +82,7 @@ impl<S: Storage> Context<S> {
             notes: [None; BATCH],
             noted: 0,
             ip_id: 0,
+            since: 0,
         })
     }
 
@@ -113,6 +116,13 @@ impl<S: Storage> Context<S> {
     #[inline]
     pub(crate) fn vtep_mut(&mut self, vtep: VtepId) -> Option<&mut ScopeCounters> {
         self.vtep.as_mut_slice().get_mut(usize::from(vtep.0))
+    }
+
+    /// Sets the counters of a VTEP to zero.
+    pub(crate) fn forget_vtep(&mut self, vtep: VtepId) {
+        if let Some(counters) = self.vtep_mut(vtep) {
+            *counters = ScopeCounters::default();
+        }
     }
 
     #[inline]

@@ -31,12 +31,14 @@ pub enum Command {
         /// The new settings.
         config: VniConfig,
     },
-    /// Remove a VNI without ports: its addresses, routes and flood list go too.
+    /// Remove a VNI without ports: its addresses, routes and flood list go too. With several workers,
+    /// [merge](Engine::merge) them before.
     RemoveVni {
         /// The identifier.
         vni: Vni,
     },
-    /// Add a VTEP. One that was learned by itself is taken over and keeps its id.
+    /// Add a VTEP. One that was learned by itself is taken over and keeps its id. In a full table one that was
+    /// learned gives up its place, rather one behind which nobody is left; the addresses behind it go too.
     AddVtep(VtepConfig),
     /// Change a VTEP's settings. One that was learned by itself is taken over.
     SetVtep {
@@ -59,7 +61,8 @@ pub enum Command {
         /// The new settings.
         config: PortConfig,
     },
-    /// Remove a port to which no route leads: the addresses behind it go too.
+    /// Remove a port to which no route leads: the addresses behind it go too. With several workers,
+    /// [merge](Engine::merge) them before.
     RemovePort {
         /// The port.
         port: PortId,
@@ -172,7 +175,7 @@ impl<S: Storage> Engine<S> {
             Command::RemoveVni { vni } => Ok(self.remove_vni(vni)?),
             Command::AddVtep(config) => Ok(self.add_vtep(config)?),
             Command::SetVtep { vtep, config } => Ok(self.set_vtep(vtep, config)?),
-            Command::RemoveVtep { vtep } => Ok(self.tables.remove_vtep(vtep).map(|()| Change::Done)?),
+            Command::RemoveVtep { vtep } => Ok(self.remove_vtep(vtep)?),
             Command::AddPort(config) => self.add_port(config),
             Command::SetPort { port, config } => Ok(self.set_port(port, config)?),
             Command::RemovePort { port } => Ok(self.remove_port(port)?),
@@ -236,7 +239,22 @@ impl<S: Storage> Engine<S> {
             self.set_vtep(id, config)?;
             return Ok(Change::Vtep(id));
         }
-        self.tables.add_vtep(config, Origin::Configured, &mut self.context).map(Change::Vtep)
+        let mut added = self.tables.add_vtep(config, Origin::Configured, &mut self.context);
+        if let Err(VtepError::Full(_)) = added
+            && self.tables.vteps.len() == self.tables.vteps.capacity()
+            && let Some(id) = self.tables.least_wanted()
+        {
+            // Whoever sends packets can make one; they must not keep the host from its own.
+            self.remove_vtep(id)?;
+            added = self.tables.add_vtep(config, Origin::Configured, &mut self.context);
+        }
+        added.map(Change::Vtep)
+    }
+
+    fn remove_vtep(&mut self, id: VtepId) -> Result<Change, VtepError> {
+        self.tables.remove_vtep(id)?;
+        self.context.forget_vtep(id);
+        Ok(Change::Done)
     }
 
     fn set_vtep(&mut self, id: VtepId, config: VtepConfig) -> Result<Change, VtepError> {

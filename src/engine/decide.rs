@@ -8,18 +8,19 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::config::is_host_address;
 use super::context::Seen;
 use super::explain::{Step, Trace};
-use super::frame::Verdict;
+use super::frame::{Frame, Verdict};
 use super::storage::Storage;
 use super::tables::Tables;
 use crate::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use crate::error::{DropReason, PuntReason};
 use crate::table::fdb::{EntryKind, Probe};
 use crate::table::vni::{Accept, Mode, VniConfig, VniIndex};
+use crate::table::vtep::Origin;
 use crate::time::Instant;
 use crate::wire::ecn::{self, Ecn};
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::inner::Inner;
-use crate::wire::outer::{self, Outer};
+use crate::wire::outer::{self, Outer, Shape};
 use crate::wire::template::Template;
 use crate::wire::vxlan::GroupPolicy;
 
@@ -303,6 +304,17 @@ impl<S: Storage> Tables<S> {
         match self.fdb.entry(now, vni, src) {
             Some(e) if e.kind != EntryKind::Learned => Probe::Pinned,
             _ => Probe::Missing,
+        }
+    }
+
+    /// Where a station behind this VTEP was seen. Over Ethernet a VTEP that came by itself is told anew: what goes to
+    /// it goes where its packets come from now.
+    #[inline(never)]
+    pub(crate) fn behind(&self, peer: VtepId, frame: &Frame<'_>) -> Seen {
+        let learned = self.vteps.get(peer).is_some_and(|v| v.origin == Origin::Learned);
+        match self.config.shape == Shape::Ethernet && learned {
+            true => self.newcomer(frame.source, frame.bytes()),
+            false => Seen::Vtep(peer),
         }
     }
 

@@ -162,16 +162,19 @@ impl<S: Storage> Engine<S> {
 
     /// Takes over what another worker's context has gathered: addresses to learn, counters and
     /// events. That context is empty afterwards.
+    ///
+    /// Counters are added by id. Merge every worker before a VNI or a port is removed: what one has counted for it goes
+    /// else to whoever gets the id next. VTEPs, which also come and go by themselves, are told apart: what a worker
+    /// has counted for two of them with one id, up to this call, is in the totals alone.
     pub fn merge(&mut self, now: Instant, worker: &mut Context<S>) {
-        self.tables.merge(now, worker);
-        self.sweep.keep_to(now);
+        self.merge_notes(now, worker);
         self.context.absorb(worker);
     }
 
     /// The first part of [`merge`](Self::merge) alone, which takes no longer for larger tables: what
     /// the worker saw is learned; its counters and events stay with it.
-    #[cfg(feature = "linux")]
     pub(crate) fn merge_notes(&mut self, now: Instant, worker: &mut Context<S>) {
+        self.tables.tell_apart(worker);
         self.tables.merge(now, worker);
         self.sweep.keep_to(now);
     }
@@ -187,8 +190,8 @@ impl<S: Storage> Engine<S> {
         self.tables.vteps.get(id)
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; `None` while there is
-    /// nothing that ages. An instant in the past means at once.
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; `None` while no
+    /// address is known, and no VTEP that came by itself. An instant in the past means at once.
     pub fn next_timeout(&self) -> Option<Instant> {
         let idle = self.tables.fdb.is_empty() && self.tables.learned_vteps == 0;
         // At the end of the clock the next pass would be due again and again.
@@ -233,7 +236,10 @@ impl<S: Storage> Engine<S> {
         let from = usize::from(first);
         let end = from.saturating_add(budget).min(self.tables.vteps.capacity());
         for id in from..end {
-            self.tables.forget_if_stale(VtepId(id as u16));
+            let id = VtepId(id as u16);
+            if self.tables.forget_if_stale(id) {
+                self.context.forget_vtep(id);
+            }
         }
         if end < self.tables.vteps.capacity() { u16::try_from(end).ok() } else { None }
     }

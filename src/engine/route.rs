@@ -122,9 +122,6 @@ impl<S: Storage> Tables<S> {
             Network::Arp(_) | Network::None => return DropReason::NotIp.into(),
         };
         trace.step(|| Step::Route { addr, found });
-        if ttl <= 1 {
-            return PuntReason::TtlExpired.into();
-        }
         let (dst, way) = match found {
             None => {
                 if config.notify_miss {
@@ -137,6 +134,10 @@ impl<S: Storage> Tables<S> {
             Some(NextHop::Port(p)) => (self.ports.get(p).and_then(|p| p.config.peer_mac), Way::Port(p)),
             Some(NextHop::Vtep(v)) => (self.vteps.get(v).and_then(|v| v.config.inner_mac), Way::Tunnel(v)),
         };
+        // Of what goes on alone: what ends here is not forwarded (RFC 1812, section 5.3.1).
+        if ttl <= 1 {
+            return PuntReason::TtlExpired.into();
+        }
         let Some(dst) = dst else { return PuntReason::NoNeighbor.into() };
         trace.step(|| Step::Rewrite { dst, src: router_mac, ttl: ttl - 1 });
         d.rewrite = Some(Rewrite { dst, src: router_mac, ip, v6 });

@@ -50,7 +50,8 @@ pub struct Traffic {
     pub rx_frames: u64,
     /// Their octets.
     pub rx_octets: u64,
-    /// Frames that went to the underlay (for a port: that went to the port).
+    /// Frames that went to the underlay (for a port: that went to the port; for a VNI: those that were flooded
+    /// too, whoever is on the list).
     pub tx_frames: u64,
     /// Their octets.
     pub tx_octets: u64,

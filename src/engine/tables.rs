@@ -245,11 +245,10 @@ impl<S: Storage> Tables<S> {
         if origin == Origin::Learned {
             self.learned_vteps += 1;
         }
+        self.vteps.set_since(id, self.epoch);
         self.set_template(id, template);
         let _ = self.fdb.set_limit(Destination::Vtep(id), config.learn_limit);
-        if let Some(counters) = context.vtep_mut(id) {
-            *counters = Default::default();
-        }
+        context.forget_vtep(id);
         Ok(id)
     }
 
@@ -276,10 +275,16 @@ impl<S: Storage> Tables<S> {
     ///
     /// Only the host puts a VTEP on a flood list, or a static address behind it, and whoever it does
     /// that to is [adopted](Self::adopt): such a VTEP is on no list.
-    pub(crate) fn forget_if_stale(&mut self, id: VtepId) {
-        if self.vteps.get(id).is_some_and(|v| self.is_stale(id, v)) {
-            let _ = self.release_vtep(id);
-        }
+    pub(crate) fn forget_if_stale(&mut self, id: VtepId) -> bool {
+        self.vteps.get(id).is_some_and(|v| self.is_stale(id, v)) && self.release_vtep(id).is_ok()
+    }
+
+    /// A VTEP that came by itself, to give its place up to one that the host asks for: rather one behind which
+    /// nobody is left.
+    pub(crate) fn least_wanted(&self) -> Option<VtepId> {
+        let mut learned = self.vteps.iter().filter(|(_, v)| v.origin == Origin::Learned && v.routes == 0);
+        let stale = learned.clone().find(|(id, v)| self.is_stale(*id, v));
+        stale.or_else(|| learned.next()).map(|(id, _)| id)
     }
 
     /// Makes a VTEP that came by itself one that the host has asked for: it stays.
@@ -288,6 +293,22 @@ impl<S: Storage> Tables<S> {
             && self.vteps.set_origin(id, Origin::Configured).is_ok()
         {
             self.learned_vteps = self.learned_vteps.saturating_sub(1);
+        }
+    }
+
+    /// Drops what a context has counted for VTEPs whose id somebody else may have by now.
+    pub(crate) fn tell_apart(&self, context: &mut Context<S>) {
+        let since = core::mem::replace(&mut context.since, self.epoch);
+        if since == self.epoch {
+            return;
+        }
+        for id in (0..self.vteps.capacity()).map(|id| VtepId(id as u16)) {
+            // The first holder of an id inherits from nobody.
+            let first = self.vteps.get(id).is_some_and(|vtep| vtep.epoch == 1);
+            let long = self.vteps.since(id).is_some_and(|came| came.wrapping_sub(since) as i32 <= 0);
+            if !first && !long {
+                context.forget_vtep(id);
+            }
         }
     }
 
@@ -330,6 +351,7 @@ impl<S: Storage> Tables<S> {
 
     fn learn_vtep(&mut self, addr: IpAddr, mac: MacAddr, context: &mut Context<S>) -> Option<VtepId> {
         if let Some(known) = self.vteps.by_addr(addr) {
+            self.follow(known, mac);
             return Some(known);
         }
         let config = VtepConfig { underlay_mac: mac, ..VtepConfig::new(addr, self.config.port) };
@@ -338,10 +360,24 @@ impl<S: Storage> Tables<S> {
                 context.event(Event::VtepLearned { vtep, addr });
                 Some(vtep)
             }
-            Err(_) => {
+            Err(VtepError::Full(_)) => {
                 context.event(Event::VtepTableFull { addr });
                 None
             }
+            Err(_) => None,
+        }
+    }
+
+    /// Sends what is for a VTEP that came by itself to the station that its packets come from now.
+    fn follow(&mut self, id: VtepId, mac: MacAddr) {
+        let Some(vtep) = self.vteps.get(id).filter(|v| v.origin == Origin::Learned) else { return };
+        let config = VtepConfig { underlay_mac: mac, ..vtep.config };
+        if self.config.shape == Shape::Ethernet
+            && vtep.config.underlay_mac != mac
+            && let Ok(template) = self.make_template(&config)
+            && self.vteps.set(id, config).is_ok()
+        {
+            self.set_template(id, template);
         }
     }
 

@@ -85,8 +85,8 @@ pub struct Vtep {
 #[repr(align(64))]
 pub struct VtepSlot {
     vtep: Option<Vtep>,
-    /// Of the last holder; outlives it.
-    epoch: u32,
+    /// While somebody has the id, when that one came (see [`VtepTable::set_since`]); else the epoch of the last holder.
+    mark: u32,
     word: u64,
 }
 
@@ -94,7 +94,7 @@ const _: () = assert!(size_of::<VtepSlot>() == 64);
 
 impl VtepSlot {
     /// A slot without a record.
-    pub const EMPTY: VtepSlot = VtepSlot { vtep: None, epoch: 0, word: 0 };
+    pub const EMPTY: VtepSlot = VtepSlot { vtep: None, mark: 0, word: 0 };
 }
 
 impl Default for VtepSlot {
@@ -193,8 +193,7 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
         }
         ids::take(records, id);
         if let Some(slot) = records.get_mut(id as usize) {
-            slot.epoch = slot.epoch.wrapping_add(1);
-            slot.vtep = Some(Vtep { config, origin, epoch: slot.epoch, routes: 0 });
+            slot.vtep = Some(Vtep { config, origin, epoch: slot.mark.wrapping_add(1), routes: 0 });
         }
         *len += 1;
         Ok(VtepId(id as u16))
@@ -212,7 +211,7 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
         self.index.remove(hash(&self.seed, vtep.config.addr), u32::from(id.0));
         let records = self.records.as_mut_slice();
         if let Some(slot) = records.get_mut(usize::from(id.0)) {
-            slot.vtep = None;
+            (slot.vtep, slot.mark) = (None, vtep.epoch);
         }
         ids::give(records, u32::from(id.0));
         self.len = self.len.saturating_sub(1);
@@ -242,6 +241,20 @@ impl<I: Store<IndexSlot>, R: Store<VtepSlot>> VtepTable<I, R> {
         let vtep = self.get_mut(id).ok_or(VtepError::Unknown(id))?;
         vtep.config = config;
         Ok(old)
+    }
+
+    /// Writes down when the VTEP came, on a clock of the caller's.
+    pub(crate) fn set_since(&mut self, id: VtepId, since: u32) {
+        let slot = self.records.as_mut_slice().get_mut(usize::from(id.0));
+        if let Some(slot) = slot.filter(|slot| slot.vtep.is_some()) {
+            slot.mark = since;
+        }
+    }
+
+    /// When the VTEP came.
+    pub(crate) fn since(&self, id: VtepId) -> Option<u32> {
+        let slot = self.records.as_slice().get(usize::from(id.0))?;
+        slot.vtep.map(|_| slot.mark)
     }
 
     /// Changes how the table says the VTEP came here: the host adopts a learned one, or lets go.

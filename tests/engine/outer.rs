@@ -268,6 +268,30 @@ every_memory! {
         }
     }
 
+    // A next hop fails over, a card is replaced: what is for a VTEP that came by itself follows its packets.
+    fn a_learned_vtep_is_reached_where_its_packets_come_from<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
+        let mut a = Node::<M>::with(ethernet, A, open, &[]);
+        let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
+        let mut hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+        let mut now = T0;
+        for hop in [MAC_B, mac(0xb1), mac(0xb2)] {
+            hello[6..12].copy_from_slice(&hop.0);
+            assert_eq!(a.receive(now, B, &hello).0, Verdict::Flood(VNI));
+            let (verdict, packet) = a.send(now, &ether(mac(2), mac(1), b""));
+            let vtep = a.engine.tables().vteps().by_addr(B).unwrap();
+            assert_eq!(verdict, Verdict::ToUnderlay(vtep));
+            assert_eq!(packet[..6], hop.0);
+            // When an address behind it is due to be refreshed.
+            now = now + core::time::Duration::from_secs(60);
+        }
+        // One that the host has set stays as it is.
+        let vtep = a.add_peer(VtepConfig { underlay_mac: MAC_B, ..VtepConfig::new(B, 4789) }, false);
+        a.receive(now, B, &hello);
+        assert_eq!(a.engine.vtep(vtep).unwrap().config.underlay_mac, MAC_B);
+    }
+
     // IEEE 802.3: a source is one station's; RFC 1812, section 5.3.4: one station's IP is not sent to a group.
     fn a_group_is_nobodys_underlay_mac<M>() {
         let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };

@@ -106,6 +106,19 @@ every_memory! {
             assert_eq!(verdict, Verdict::Punt(PuntReason::TtlExpired));
             assert_eq!(bytes, udp(ROUTER_B, ROUTER_A, ip("10.244.1.2"), ip("10.244.2.2"), ttl, b""), "the outer header is off");
         }
+        // But one that ends here is not forwarded.
+        route(&mut a, "10.244.9.1/32", NextHop::Direct);
+        route(&mut a, "10.244.9.2/32", NextHop::Blackhole);
+        for (to, expected) in [
+            ("10.244.9.1", Verdict::Punt(PuntReason::DirectRoute)),
+            ("10.244.9.2", Verdict::Drop(DropReason::Blackhole)),
+            ("10.244.9.3", Verdict::Drop(DropReason::NoRoute)),
+        ] {
+            for ttl in [0, 1, 2] {
+                let frame = udp(ROUTER_A, POD_A, ip("10.244.1.2"), ip(to), ttl, b"");
+                assert_eq!(a.send(T0, &frame), (expected, frame.clone()), "{to}, TTL {ttl}");
+            }
+        }
         let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
         arp.extend_from_slice(&[0; 20]);
         assert_eq!(a.send(T0, &frame(ALL, POD_A, 0x0806, &arp)).0, Verdict::Punt(PuntReason::Arp));

@@ -1,8 +1,10 @@
 //! From whom a datagram is accepted, and what is learned from it.
 
+use std::net::IpAddr;
+
 use overlane::addr::{Destination, Vni};
 use overlane::engine::*;
-use overlane::error::DropReason;
+use overlane::error::{DropReason, VtepError};
 use overlane::table::fdb::EntryKind;
 use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::{Origin, VtepConfig};
@@ -66,6 +68,44 @@ every_memory! {
         let vteps = a.engine.tables().vteps().len();
         assert_eq!(vteps, a.engine.tables().vteps().capacity());
         assert_eq!(a.engine.tables().fdb().len(), vteps);
+    }
+
+    // Whoever sends packets fills the table; the host's own VTEPs are not kept out by them.
+    fn learned_vteps_make_room_for_configured_ones<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[B]);
+        let stranger = |n: u8| IpAddr::from([203, 0, 113, n]);
+        for n in 1..=7u8 {
+            // The first two end up with nobody behind them.
+            let station = mac(if n < 3 { 3 } else { n });
+            a.receive(T0, stranger(n), &vxlan(42, &ether(ALL, station, b"")));
+        }
+        let known = |a: &Node<M>, addr: IpAddr| a.engine.tables().vteps().by_addr(addr).is_some();
+        let add = |a: &mut Node<M>, n: u8| a.engine.apply(T0, &Command::AddVtep(VtepConfig::new([10, 0, 0, n].into(), 4789)));
+        assert_eq!(a.engine.tables().vteps().len(), a.engine.tables().vteps().capacity());
+        let bad = VtepConfig { mtu: 1, ..VtepConfig::new([10, 0, 0, 1].into(), 4789) };
+        assert!(a.engine.apply(T0, &Command::AddVtep(bad)).is_err());
+        assert!((1..=7).all(|n| known(&a, stranger(n))), "a refused one takes nobody's place");
+        for n in 1..=2u8 {
+            add(&mut a, n).unwrap();
+            assert!(!known(&a, stranger(n)) && (3..=7).all(|n| known(&a, stranger(n))), "{n}");
+            assert_eq!(a.engine.tables().fdb().len(), 5, "nobody is behind those that went");
+        }
+        for n in 3..=7u8 {
+            add(&mut a, n).unwrap();
+            assert_eq!(a.engine.tables().fdb().len(), 7 - usize::from(n), "{n}");
+        }
+        let eighth: IpAddr = [10, 0, 0, 8].into();
+        assert_eq!(add(&mut a, 8), Err(VtepError::Full(eighth).into()));
+        assert!(known(&a, B) && (1..=7).all(|n| known(&a, [10, 0, 0, n].into())));
+    }
+
+    fn an_address_of_a_family_that_the_node_has_not_is_not_a_full_table<M>() {
+        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+        let mut a = Node::<M>::with(config(A), A, open, &[]);
+        let (verdict, _) = a.receive(T0, "2001:db8::9".parse().unwrap(), &vxlan(42, &ether(ALL, mac(3), b"")));
+        assert_eq!((verdict, a.events()), (Verdict::Flood(VNI), vec![]));
+        assert_eq!((a.engine.tables().vteps().len(), a.engine.tables().fdb().len()), (0, 0));
     }
 
     fn addresses_that_no_vtep_has_are_refused<M>() {

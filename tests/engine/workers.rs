@@ -1,9 +1,11 @@
 //! Several workers over one set of tables.
 
+use std::net::IpAddr;
+
 use overlane::addr::{Destination, PortId, Vni, VtepId};
 use overlane::engine::*;
 use overlane::table::port::PortConfig;
-use overlane::table::vni::VniConfig;
+use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::VtepConfig;
 
 use crate::world::*;
@@ -123,4 +125,71 @@ fn what_a_worker_saw_is_not_learned_for_another_holder_of_the_id() {
         assert_eq!(node.engine.tables().fdb().len(), learned, "{what}");
         assert_eq!(node.engine.counters().decap_frames, 1, "{what}");
     }
+}
+
+fn worker() -> Context<Heap> {
+    Context::new(ContextParts::with_capacity(&CAPACITY)).unwrap()
+}
+
+/// A worker is given a station's broadcast from this underlay address.
+fn hears(node: &Node<Heap>, worker: &mut Context<Heap>, from: IpAddr, station: u8) {
+    let mut datagram = vxlan(42, &ether(ALL, mac(station), b""));
+    let end = datagram.len();
+    let mut frames = [Frame::new(&mut datagram, 0..end).unwrap().with_source(from)];
+    node.engine.tables().decap(T0, worker, &mut frames);
+}
+
+fn heard(node: &Node<Heap>, vtep: VtepId) -> u64 {
+    node.engine.vtep_counters(vtep).unwrap().traffic.rx_frames
+}
+
+/// Ids are given out again; counters are not.
+#[test]
+fn a_vtep_has_no_counters_of_another_that_had_its_id() {
+    let any = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let mut node = Node::<Heap>::with(config(A), A, any, &[B]);
+    let vtep = node.vtep(B);
+    node.receive(T0, B, &vxlan(42, &ether(ALL, mac(7), b"")));
+    assert_eq!(heard(&node, vtep), 1);
+    let (mut one, mut two) = (worker(), worker());
+    for worker in [&mut one, &mut two] {
+        hears(&node, worker, B, 8);
+    }
+    node.engine.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+    // The next one comes by itself, by what the first worker heard.
+    hears(&node, &mut one, C, 9);
+    node.engine.merge(T0, &mut one);
+    assert_eq!(node.engine.vtep(vtep).unwrap().config.addr, C);
+    assert_eq!(heard(&node, vtep), 0, "it was not known yet when its packet came");
+    node.engine.merge(T0, &mut two);
+    assert_eq!(heard(&node, vtep), 0);
+    for worker in [&mut one, &mut two] {
+        hears(&node, worker, C, 9);
+        node.engine.merge(T0, worker);
+    }
+    assert_eq!(heard(&node, vtep), 2);
+    assert_eq!(node.engine.counters().decap_frames, 6, "the totals have all");
+}
+
+/// What was counted for a VTEP stays its own while others come and go.
+#[test]
+fn a_vtep_keeps_its_counters_when_others_go() {
+    let mut node = Node::<Heap>::new(A, &[B, C]);
+    let (b, c) = (node.vtep(B), node.vtep(C));
+    let mut worker = worker();
+    hears(&node, &mut worker, C, 8);
+    node.engine.apply(T0, &Command::RemoveVtep { vtep: b }).unwrap();
+    let added = node.engine.apply(T0, &Command::AddVtep(VtepConfig::new(B, 4789))).unwrap();
+    assert_eq!(added.vtep(), Some(b));
+    node.engine.merge(T0, &mut worker);
+    assert_eq!((heard(&node, b), heard(&node, c)), (0, 1));
+    hears(&node, &mut worker, B, 9);
+    hears(&node, &mut worker, C, 8);
+    // One that had no id before.
+    let d: IpAddr = [192, 0, 2, 9].into();
+    let new = node.engine.apply(T0, &Command::AddVtep(VtepConfig::new(d, 4789))).unwrap().vtep().unwrap();
+    hears(&node, &mut worker, d, 10);
+    node.engine.apply(T0, &Command::SetVni { vni: VNI, config: VniConfig::default() }).unwrap();
+    node.engine.merge(T0, &mut worker);
+    assert_eq!((heard(&node, b), heard(&node, c), heard(&node, new)), (1, 2, 1));
 }

@@ -136,7 +136,7 @@ pub unsafe extern "C" fn overlane_flood_remove(engine: *mut overlane_engine, vni
     })
 }
 
-/// Sets where a MAC address of a bridged VNI lives, replacing what was known. `mac` is six octets,
+/// Sets where a MAC address of a VNI lives, replacing what was known; a routed VNI does not ask. `mac` is six octets,
 /// `at_kind` `OVERLANE_AT_PORT` or `OVERLANE_AT_VTEP`, `kind` `OVERLANE_MAC_*`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_mac_add(

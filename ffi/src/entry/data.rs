@@ -153,7 +153,7 @@ pub unsafe extern "C" fn overlane_replicas(
 }
 
 /// Stores in `*deadline_ms` when `overlane_handle_timeout` wants to be called; `OVERLANE_NEVER`
-/// while nothing ages. A time in the past means at once.
+/// while no address is known. A time in the past means at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_next_timeout(engine: *const overlane_engine, deadline_ms: *mut u64) -> i32 {
     enter!(engine, deadline_ms: out => |s| {

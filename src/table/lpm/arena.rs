@@ -218,6 +218,11 @@ impl<'a, K> Arena<'a, K> {
         Slot::entry(self.last_entry().wrapping_sub(at))
     }
 
+    /// Words that no block has taken yet: those that an index or answers may have.
+    pub(super) fn untouched(&self) -> u32 {
+        self.free.limit.saturating_sub(self.free.fresh)
+    }
+
     /// Takes `words` words from the end of the memory that was never used, filled with `fill`;
     /// gives the first.
     pub(super) fn take_region(&mut self, words: u32, fill: u64) -> Option<u32> {

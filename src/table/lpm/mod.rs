@@ -499,8 +499,8 @@ impl<N: Store<LpmNode<Ipv4Addr>>, R: Store<LpmRoot>> Lpm<Ipv4Addr, N, R> {
     ///
     /// As [`reserve_index`](Lpm::reserve_index).
     pub fn reserve_direct(&mut self, table: u32) -> Result<(), LpmError> {
-        let bytes = self.free_bytes();
-        if bytes < DIRECT_CELLS * core::mem::size_of::<Raw>() {
+        // Both or neither.
+        if (self.arena().untouched() as usize) < DIRECT_CELLS * cell::CELL_WORDS as usize {
             return Err(LpmError::Full);
         }
         self.reserve_index(table, 18)?;
