@@ -59,7 +59,7 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
     use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
-    use overlane::linux::Privileges;
+    use overlane::linux::{Privileges, Turn};
 
     /// How often the devices are looked at, for an MTU or MAC address that somebody has changed.
     const LOOK: Duration = Duration::from_secs(5);
@@ -71,8 +71,18 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
     let _ = write!(stderr(), "{}", report::Greeting(&node));
     let mut looked = Instant::now();
     loop {
+        let turn = match node.workers.run_for(signals.as_fd(), LOOK) {
+            Ok(turn) => turn,
+            Err(error) => {
+                let survived = node.survive(&error);
+                let pause = survived.ok_or_else(|| error.to_string())?;
+                let _ = writeln!(stderr(), "vtep: {error}; the rest goes on");
+                signals.wait(pause)?;
+                Turn::default()
+            }
+        };
         // Whoever reads the report may have gone: that ends nothing.
-        match node.workers.run_for(signals.as_fd(), LOOK)?.woken.then(|| signals.take()) {
+        match turn.woken.then(|| signals.take()) {
             Some(signals::Asked::End) => return Ok(()),
             Some(signals::Asked::Report) => {
                 let mut out = BufWriter::new(stdout().lock());

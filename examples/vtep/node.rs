@@ -1,7 +1,7 @@
 //! Setting up what the arguments ask for.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const ETHERNET_MTU: u16 = 1500;
 fn overhead(underlay: IpAddr) -> u16 {
     14 + 8 + 8 + if underlay.is_ipv4() { 20 } else { 40 }
 }
+
+/// How soon threads are started again, where there were none to be had.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Ports more to send from where there are several threads, so that several of a peer's receive.
 const SENDERS: usize = 3;
@@ -193,6 +196,22 @@ impl Node {
             self.workers.apply(&Command::AddRoute { vni, prefix, next_hop })?;
         }
         Ok(())
+    }
+
+    /// Does what is left to do about an error of the data path: how long to wait before it goes on; `None` where
+    /// it cannot.
+    pub(crate) fn survive(&mut self, error: &Error) -> Option<Duration> {
+        if error.is_removed_device() {
+            // Of several devices one may go, with its pod.
+            let gone =
+                self.workers.taps().find(|(_, tap)| tap.name() == error.object()).map(|(port, _)| port);
+            drop(self.workers.remove_tap(gone?));
+            return self.workers.taps().next().map(|_| Duration::ZERO);
+        }
+        let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?.kind();
+        // The threads start anew now and then; for a moment there may be none to be had.
+        let none = matches!(cause, ErrorKind::WouldBlock | ErrorKind::OutOfMemory);
+        (error.operation() == "start" && none).then_some(AGAIN)
     }
 
     /// Reads the devices' MTU and MAC addresses again: somebody may have changed them. A device that

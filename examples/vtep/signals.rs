@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use overlane::linux::{Error, Poll};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level::pipe};
 
@@ -33,6 +35,11 @@ impl Signals {
             pipe::register(signal, waker.try_clone()?)?;
         }
         Ok(signals)
+    }
+
+    /// Waits for a signal, for so long at most.
+    pub(crate) fn wait(&self, time: Duration) -> Result<(), Error> {
+        Poll::default().wait([(self.as_fd(), false)], Some(time)).map(|_| ())
     }
 
     pub(crate) fn take(&mut self) -> Asked {

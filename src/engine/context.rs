@@ -189,6 +189,33 @@ impl<S: Storage> Context<S> {
         if let Some(slot) = self.notes.get_mut(self.noted) {
             *slot = Some(note);
             self.noted += 1;
+        } else {
+            self.totals.not_learned = self.totals.not_learned.wrapping_add(1);
+        }
+    }
+
+    /// How many more can be noted.
+    #[cfg(feature = "linux")]
+    pub(crate) fn room(&self) -> usize {
+        BATCH.saturating_sub(self.noted)
+    }
+
+    /// Moves the notes to a longer log, where that has room for them.
+    #[cfg(feature = "linux")]
+    pub(crate) fn hand_over(&mut self, log: &mut alloc::vec::Vec<Note>) {
+        if log.capacity().saturating_sub(log.len()) >= self.noted {
+            let (notes, noted) = self.take_notes();
+            log.extend(notes.into_iter().take(noted).flatten());
+        }
+    }
+
+    /// Notes again what was noted before, in place of what is noted now.
+    #[cfg(feature = "linux")]
+    pub(crate) fn take_back(&mut self, notes: impl Iterator<Item = Note>) {
+        self.noted = 0;
+        for (slot, note) in self.notes.iter_mut().zip(notes) {
+            *slot = Some(note);
+            self.noted += 1;
         }
     }
 

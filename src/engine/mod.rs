@@ -33,6 +33,8 @@ mod tables;
 
 pub use carry::{HEADROOM, Replica};
 pub use config::EngineConfig;
+#[cfg(feature = "linux")]
+pub(crate) use context::Note;
 pub use context::{BATCH, Context};
 pub use control::{Change, Command};
 pub use event::Event;

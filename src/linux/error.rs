@@ -55,6 +55,12 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
+
+    /// Whether it is about a device that was removed (`EBADFD` from a TAP): [`object`](Self::object) is its name. The others
+    /// work on when it is taken off its port.
+    pub fn is_removed_device(&self) -> bool {
+        self.errno() == Some(errno::EBADFD)
+    }
 }
 
 impl fmt::Display for Error {

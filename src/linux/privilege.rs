@@ -43,8 +43,12 @@ impl Privileges {
             }
         }
         let had = privilege::capabilities().map_err(failed("read the capabilities"))?;
-        if let Some((uid, gid)) = self.user {
+        // Where nothing is to be kept, nothing need be asked for: systemd's keep-caps-locked refuses it.
+        let keeps = self.user.is_some() && kept & had != 0;
+        if keeps {
             privilege::keep_capabilities(true).map_err(failed("keep the capabilities"))?;
+        }
+        if let Some((uid, gid)) = self.user {
             privilege::become_user(uid, gid).map_err(|e| {
                 let hint = e.raw_os_error() == Some(errno::EPERM);
                 Error::new("become", format!("user {uid}, group {gid}"), e)
@@ -60,7 +64,9 @@ impl Privileges {
         }
         // Nobody gets what he does not have: what is kept is at most what was there.
         privilege::set_capabilities(kept & had).map_err(failed("drop the capabilities"))?;
-        privilege::keep_capabilities(false).map_err(failed("keep no capabilities"))?;
+        if keeps {
+            privilege::keep_capabilities(false).map_err(failed("keep no capabilities"))?;
+        }
         privilege::no_new_privileges().map_err(failed("set no_new_privs"))
     }
 

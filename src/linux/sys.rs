@@ -226,6 +226,8 @@ impl IntOption {
     pub(super) const TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TOS);
     pub(super) const TTL: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TTL);
     pub(super) const HOP_LIMIT: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS);
+    pub(super) const AUTO_FLOW_LABEL: IntOption =
+        IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL);
     pub(super) const CLASS: IntOption = IntOption::new(libc::IPPROTO_IPV6, libc::IPV6_TCLASS);
 
     const fn new(level: c_int, name: c_int) -> IntOption {

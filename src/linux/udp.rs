@@ -230,6 +230,16 @@ impl Underlay {
         Ok(self.offload)
     }
 
+    /// Sends with a flow label of 0, as an uplink does: packets of one flow are to look the same to routers that choose
+    /// ways by it (RFC 6438).
+    pub(super) fn without_flow_label(&self) -> Result<(), Error> {
+        if self.local.is_ipv4() {
+            return Ok(());
+        }
+        sys::set_option(self.socket.as_fd(), IntOption::AUTO_FLOW_LABEL, 0)
+            .map_err(|e| Error::new("turn off the flow label of", self.local.to_string(), e))
+    }
+
     /// What the kernel does with many datagrams at once. It learns: a send that the kernel refuses
     /// to cut lowers [`segments`](UdpOffload::segments).
     pub fn offload(&self) -> UdpOffload {

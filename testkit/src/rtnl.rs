@@ -353,6 +353,12 @@ impl Rtnl {
             .collect())
     }
 
+    /// Moves a device to another namespace, where it is down and has no addresses.
+    pub fn move_to(&mut self, name: &str, ns: &NetNs) -> Result<(), Error> {
+        let fd = ns.as_fd().as_raw_fd();
+        self.set("move to another namespace", name, |m| m.attributes.push(LinkAttribute::NetNsFd(fd)))
+    }
+
     /// Sets the MAC address.
     pub fn set_mac(&mut self, name: &str, mac: Mac) -> Result<(), Error> {
         self.set("set the MAC of", name, |m| m.attributes.push(LinkAttribute::Address(mac.into())))

@@ -61,6 +61,7 @@ fn main() {
         Case::new("tunnel_offload_cut_by_the_kernel_over_ipv4", ALL, tunnel::cut_by_the_kernel_over_ipv4),
         Case::new("tunnel_offload_cut_by_the_kernel_over_ipv6", ALL, tunnel::cut_by_the_kernel_over_ipv6),
         Case::new("tunnel_offload_ttl_and_dscp", ALL, tunnel::ttl_and_dscp),
+        Case::new("tunnel_offload_of_several_flows", ALL, tunnel::several_flows),
         Case::new("tunnel_offload_with_other_nodes", ALL, tunnel::other_nodes),
         Case::new("tunnel_offload_with_a_kernel_peer_over_ipv4", ALL, tunnel::kernel_peer_over_ipv4),
         Case::new("tunnel_offload_with_a_kernel_peer_and_checksums", ALL, tunnel::kernel_peer_with_checksums),
@@ -68,6 +69,7 @@ fn main() {
         Case::new("tunnel_offload_comes_and_goes", ALL, tunnel::comes_and_goes),
         Case::new("tunnel_offload_heeds_changes", ALL, tunnel::heeds_changes),
         Case::new("tunnel_offload_falls_back", ALL, tunnel::falls_back),
+        Case::new("tunnel_offload_device_that_comes_back", ALL, tunnel::device_that_comes_back),
         Case::new("tunnel_offload_over_devices_that_do_not_cut", ALL, tunnel::devices_that_do_not_cut),
         Case::new("tunnel_offload_says_what_it_lacks", ALL, tunnel::says_what_it_lacks),
         Case::new("vtep_example_bridged", ALL, vtep::bridged),
@@ -78,6 +80,7 @@ fn main() {
         Case::new("vtep_example_gives_up_its_rights", ALL, rights::dropped),
         Case::new("vtep_example_starts_without_rights", ALL, rights::none_to_begin_with),
         Case::new("vtep_example_probes_the_kernel", ALL, rights::probe),
+        Case::new("vtep_example_of_whose_devices_one_goes", ALL, vtep::one_device_of_several_goes),
         Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),
     ];
     if !suite::is_case() {

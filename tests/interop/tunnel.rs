@@ -138,6 +138,24 @@ pub fn ttl_and_dscp() {
     }
 }
 
+/// Threads send by several sockets to one VTEP, each flow by its own; the way is the same for all, and looked up once.
+pub fn several_flows() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_of_several_flows", &one) {
+        return;
+    }
+    let (a, b) = (start(&one, 1, false, "--threads 2"), start(&two, 2, false, "--threads 2"));
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            let transfer = || tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+            scope.spawn(move || assert_eq!(transfer().bytes, BYTES));
+        }
+    });
+    let (sent, refused) = whole(&a.end("TERM"));
+    assert!(sent > 500 && refused == 0, "{sent} {refused}");
+    b.end("TERM");
+}
+
 /// With nodes that use less of the kernel.
 pub fn other_nodes() {
     for level in ["none", "batch", "gso"] {
@@ -297,6 +315,34 @@ pub fn falls_back() {
     let report = a.end("TERM");
     assert!(report.contains("; gso since: cannot write to oluplink0: "), "{report}");
     assert!(whole(&report).0 > 250, "{report}");
+    b.end("TERM");
+}
+
+/// A device that went to another namespace and came back, with the index that it had, is one to which no wire leads:
+/// the kernel cut that when it went. The sockets carry everything; nothing is counted as sent that was not.
+pub fn device_that_comes_back() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_device_that_comes_back", &one) {
+        return;
+    }
+    let (a, b) = (start(&one, 1, false, ""), start(&two, 2, false, ""));
+    transfers(&one, &two);
+    let elsewhere = NetNs::new("elsewhere").unwrap();
+    let index = one.rtnl().unwrap().device("u0").unwrap().index;
+    one.rtnl().unwrap().move_to("u0", &elsewhere).unwrap();
+    elsewhere.rtnl().unwrap().move_to("u0", &one).unwrap();
+    let mut r = one.rtnl().unwrap();
+    r.add_address("u0", host4(1), 24).unwrap();
+    r.set_up("u0").unwrap();
+    assert_eq!(r.device("u0").unwrap().index, index, "the same one as before, to look at");
+    for _ in 0..3 {
+        transfers(&one, &two);
+    }
+    let report = a.end("TERM");
+    assert!(report.contains("; gso since: cannot send by oluplink0: its device was taken away"), "{report}");
+    let (sent, refused) = whole(&report);
+    // 64 MiB before, in frames of at most 64 KiB; and far fewer than as many thereafter.
+    assert!(sent > 500 && sent < 3000 && refused == 0, "{report}");
     b.end("TERM");
 }
 

@@ -258,3 +258,33 @@ pub fn refusals() {
     assert_eq!(status, Some(1));
     assert!(text.ends_with("vtep: cannot read from ol0: EBADFD; the device was removed\n"), "{text}");
 }
+
+/// Of several devices one is removed, with its pod: the others go on. The last one takes the program with it.
+pub fn one_device_of_several_goes() {
+    for threads in [1, 2] {
+        let ([one, two], _switch) = hosts();
+        let a = Process::start(
+            &one,
+            &format!(
+                "--tap ol0 --tap ol1 --vni 42 --vni 43 --local 10.99.0.1 --remote 10.99.0.2 --address 10.42.0.1/24@42 --threads {threads}"
+            ),
+        )
+        .ready();
+        let b = Process::start(
+            &two,
+            "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24",
+        )
+        .ready();
+        let pods = [(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))];
+        everything_passes(&pods, BYTES);
+        one.rtnl().unwrap().delete("ol1").unwrap();
+        everything_passes(&pods, BYTES);
+        one.rtnl().unwrap().delete("ol0").unwrap();
+        let (status, text) = a.fail();
+        assert_eq!(status, Some(1));
+        let first = "vtep: cannot read from ol1: EBADFD; the device was removed; the rest goes on\n";
+        let last = "vtep: cannot read from ol0: EBADFD; the device was removed\n";
+        assert_eq!(text, [first, last].concat());
+        b.end("TERM");
+    }
+}

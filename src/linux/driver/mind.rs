@@ -1,7 +1,9 @@
 //! Who decides: the engine of a driver, or the tables that workers share.
 
+use alloc::vec::Vec;
+
 use crate::addr::{PortId, Vni, VtepId};
-use crate::engine::{Context, Engine, Frame, Heap, Tables};
+use crate::engine::{Context, Engine, Frame, Heap, Note, Tables};
 use crate::error::{DropReason, PortError};
 use crate::time::Instant;
 
@@ -53,6 +55,18 @@ impl Mind for Engine<Heap> {
 pub(super) struct Reader<'a> {
     pub(super) tables: &'a Tables<Heap>,
     pub(super) context: &'a mut Context<Heap>,
+    /// What the context has no room for. Without it, whoever fills that first would keep what follows from
+    /// being learned.
+    pub(super) log: &'a mut Vec<Note>,
+}
+
+impl Reader<'_> {
+    /// Makes room for a note of each frame.
+    fn make_room(&mut self, frames: &[Frame<'_>]) {
+        if self.context.room() < frames.len() {
+            self.context.hand_over(self.log);
+        }
+    }
 }
 
 impl Mind for Reader<'_> {
@@ -61,10 +75,12 @@ impl Mind for Reader<'_> {
     }
 
     fn encap(&mut self, now: Instant, port: PortId, frames: &mut [Frame<'_>]) -> Result<(), PortError> {
+        self.make_room(frames);
         self.tables.encap(now, self.context, port, frames)
     }
 
     fn decap(&mut self, now: Instant, frames: &mut [Frame<'_>]) {
+        self.make_room(frames);
         self.tables.decap(now, self.context, frames);
     }
 

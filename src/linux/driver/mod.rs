@@ -448,6 +448,9 @@ impl Plane {
 
     fn add_socket(&mut self, mut socket: Underlay, receives: bool) -> Result<(), Error> {
         socket.set_offload(self.config.offload >= Offload::Gso)?;
+        if self.io.tunnel.is_some() {
+            socket.without_flow_label()?;
+        }
         self.io.add_socket(socket, receives, SOCKET_QUOTA);
         self.renew()
     }
@@ -455,6 +458,9 @@ impl Plane {
     fn add_tunnel(&mut self, mut tunnel: Tunnel, engine: &Engine<Heap>) -> Result<(), Error> {
         if self.config.offload < Offload::Tunnel {
             return Err(Error::refused("send by", "a tunnel", "the driver is not to use one"));
+        }
+        for slot in &self.io.sockets {
+            slot.socket.without_flow_label()?;
         }
         tunnel.reserve(engine.tables().vteps().capacity());
         self.io.tunnel = Some(tunnel);

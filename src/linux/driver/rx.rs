@@ -22,6 +22,9 @@ use crate::time::Instant;
 /// Datagrams, each of them perhaps merged from many, that one turn takes from one socket.
 pub(super) const SOCKET_QUOTA: usize = 16;
 
+/// Datagrams of one turn from one socket, where the kernel merges as many as it does.
+pub(super) const SOCKET_FRAMES: usize = SOCKET_QUOTA * 64;
+
 /// Frames that are decided on and merged together.
 const FRAMES: usize = 1024;
 

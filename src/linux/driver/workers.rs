@@ -13,9 +13,12 @@ use std::sync::{PoisonError, RwLock};
 use std::thread;
 
 use super::mind::Reader;
-use super::{AGEING_BUDGET, Clock, DriverConfig, DriverCounters, Plane, Turn, check_family, check_port};
+use super::rx::SOCKET_FRAMES;
+use super::{
+    AGEING_BUDGET, Clock, DriverConfig, DriverCounters, Plane, TAP_QUOTA, Turn, check_family, check_port,
+};
 use crate::addr::PortId;
-use crate::engine::{Capacity, Change, Command, Context, ContextParts, Engine, Heap};
+use crate::engine::{BATCH, Capacity, Change, Command, Context, ContextParts, Engine, Heap, Note};
 use crate::error::ControlError;
 use crate::linux::{Error, Poll, Tap, Tunnel, TunnelCounters, Underlay};
 use crate::time::Instant;
@@ -338,6 +341,23 @@ impl Workers {
     }
 }
 
+/// Writes in what a worker has noted, oldest first. Others may read in between.
+fn learn(shared: &RwLock<&mut Engine<Heap>>, context: &mut Context<Heap>, log: &mut Vec<Note>, now: Instant) {
+    let write = || shared.write().unwrap_or_else(PoisonError::into_inner);
+    if !log.is_empty() {
+        let (last, noted) = context.take_notes();
+        for notes in log.chunks(BATCH) {
+            context.take_back(notes.iter().copied());
+            write().merge_notes(now, context);
+        }
+        log.clear();
+        context.take_back(last.into_iter().take(noted).flatten());
+    }
+    if context.has_notes() {
+        write().merge_notes(now, context);
+    }
+}
+
 /// What the calling thread does meanwhile: waits, and lets addresses age.
 fn wait(
     shared: &RwLock<&mut Engine<Heap>>,
@@ -376,6 +396,10 @@ impl Plane {
         stopped: BorrowedFd<'_>,
     ) -> Result<Turn, Error> {
         self.watch.keep_wake(stopped);
+        // A note for each frame of a turn.
+        let (taps, sockets) = (self.io.taps.len(), self.io.sockets.len());
+        let frames = taps.saturating_mul(TAP_QUOTA).saturating_add(sockets.saturating_mul(SOCKET_FRAMES));
+        let mut log = Vec::with_capacity(frames);
         let mut sum = Turn::default();
         let result = loop {
             let ready = match self.wait(Duration::MAX) {
@@ -385,15 +409,12 @@ impl Plane {
             };
             {
                 let engine = shared.read().unwrap_or_else(PoisonError::into_inner);
-                let mut mind = Reader { tables: engine.tables(), context };
+                let mut mind = Reader { tables: engine.tables(), context, log: &mut log };
                 let turn = self.serve(&mut mind, self.pace.at(ready));
                 self.pace.worked(&turn, ready, start);
                 sum += turn;
             }
-            if context.has_notes() {
-                let mut engine = shared.write().unwrap_or_else(PoisonError::into_inner);
-                engine.merge_notes(ready.now, context);
-            }
+            learn(shared, context, &mut log, ready.now);
             if let Some(error) = self.io.failure.take() {
                 break Err(error);
             }

@@ -170,3 +170,35 @@ fn the_time_ends_and_addresses_age() {
     }
     assert_eq!((aged, a.engine().tables().fdb().len()), (1, 0));
 }
+
+/// One station's flood of addresses leaves room to learn others: whoever speaks from elsewhere is known.
+#[test]
+fn what_one_device_teaches_keeps_nothing_else_from_being_learned() {
+    for threads in [1, 2] {
+        let mut a = workers(A, threads);
+        // Both are served by the first worker, in this order.
+        let (noisy, loud) = add_pod(&mut a, 1);
+        let (quiet, pods) = add_pod(&mut a, 1);
+        let config = PortConfig { learn_limit: 4, ..PortConfig::new(VNI) };
+        a.apply(&Command::SetPort { port: noisy, config }).unwrap();
+        let mut far = Underlay::bind((ip(B), 0).into(), &UnderlayConfig::default()).unwrap();
+        let config = VtepConfig::new(ip(B), far.local_addr().port());
+        let vtep = a.apply(&Command::AddVtep(config)).unwrap().vtep().unwrap();
+        a.apply(&Command::AddFlood { vni: VNI, vtep }).unwrap();
+        // What a turn takes of a device grows with what there was.
+        for round in 0..10u8 {
+            for n in 0..100u8 {
+                put(&loud[0], MacAddr([2, 0, 0, 1, round, n]));
+            }
+            for n in 0..10u8 {
+                put(&pods[0], MacAddr([2, 0, 0, 2, round, n]));
+            }
+            run_until(&mut a, &mut far, 110);
+        }
+        let fdb = a.engine().tables().fdb();
+        assert_eq!(fdb.learned_by(Destination::Port(noisy)), 4, "{threads} threads");
+        assert_eq!(fdb.learned_by(Destination::Port(quiet)), 100, "{threads} threads");
+        // Each of the others was seen and refused.
+        assert_eq!(a.engine().counters().not_learned, 996, "{threads} threads");
+    }
+}

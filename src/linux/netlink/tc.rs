@@ -11,12 +11,14 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use super::Route;
 use super::request::{Request, nested};
+use super::socket::{Reply, attributes};
 use crate::linux::error::Error;
 use crate::linux::link::by_index;
 use crate::linux::sys::errno;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_NEWTFILTER: u16 = 44;
+const RTM_GETTFILTER: u16 = 46;
 
 /// `struct tcmsg` before the attributes.
 const TC_HEADER_LEN: usize = 20;
@@ -37,6 +39,8 @@ const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_MIRRED_PARMS: u16 = 2;
 const TCA_EGRESS_REDIR: u32 = 1;
+/// The interface in `struct tc_mirred`; 0 if it is gone.
+const MIRRED_INDEX: usize = 24;
 const TC_ACT_STOLEN: u32 = 4;
 
 /// Four octets of a packet, from the start of its network header, of which the bits of `mask` must be
@@ -91,6 +95,25 @@ impl Route {
         made.map_err(|e| e.hint_if(errno::ENOENT, "this kernel has no u32 filter or no mirred action"))?;
         Ok(())
     }
+
+    /// The index of the interface by which incoming packets of this one leave. None has the index 0: that of
+    /// one that was removed, which is never anybody's again.
+    pub(in crate::linux) fn redirected_to(&mut self, index: u32) -> Result<Option<u32>, Error> {
+        let request = Request::new(RTM_GETTFILTER, &header(index, 0, INGRESS, 0));
+        let replies = self.socket.dump("read the filters of", &by_index(index), request)?;
+        Ok(replies.iter().find_map(target))
+    }
+}
+
+/// Where a filter's packets leave, if it redirects them.
+fn target(reply: &Reply) -> Option<u32> {
+    let within = |bytes: &[u8], wanted: u16| {
+        attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value.to_vec())
+    };
+    let options = within(reply.payload.get(TC_HEADER_LEN..)?, TCA_OPTIONS)?;
+    let action = within(&within(&options, TCA_U32_ACT)?, 1)?;
+    let parameters = within(&within(&action, TCA_ACT_OPTIONS)?, TCA_MIRRED_PARMS)?;
+    parameters.get(MIRRED_INDEX..)?.first_chunk().map(|index| u32::from_ne_bytes(*index))
 }
 
 /// `struct tcmsg`.

@@ -7,7 +7,7 @@ use crate::wire::checksum::{pseudo_header_v4, pseudo_header_v6};
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::ipv4::protocol;
 use crate::wire::template::{Fields, MAX_LEN, Template};
-use crate::wire::{udp, vxlan};
+use crate::wire::{ipv6, udp, vxlan};
 
 /// The offload header and the outer headers, VXLAN and all.
 pub(super) struct Headers {
@@ -48,8 +48,8 @@ pub(super) struct Kinds {
 
 /// The headers for `packet`, an inner superframe behind its VXLAN header, of which `header` says how
 /// it is to be cut. `None` for what cannot go whole: no superframe at all, one that the device
-/// does not cut, VLAN tags, one that is too
-/// long for the outer length fields, segments that are too long for the way.
+/// does not cut, VLAN tags, one that is too long for the outer length fields, segments that are too long for
+/// the way. Nor for one whose IP header says another length: whoever receives the segments goes by that.
 pub(super) fn headers(outer: &Outer<'_>, packet: &[u8], header: &VirtioNetHeader) -> Option<Headers> {
     let (vxlan, inner) = packet.split_first_chunk::<{ vxlan::HEADER_LEN }>()?;
     // A tag would have to be cut with the rest, and the offload header cannot say where it is.
@@ -58,6 +58,13 @@ pub(super) fn headers(outer: &Outer<'_>, packet: &[u8], header: &VirtioNetHeader
         ethertype::IPV6 => true,
         _ => return None,
     };
+    let stated = match v6 {
+        false => usize::from(u16::from_be_bytes(*inner.get(16..)?.first_chunk()?)),
+        true => ipv6::HEADER_LEN + usize::from(u16::from_be_bytes(*inner.get(18..)?.first_chunk()?)),
+    };
+    if ethernet::HEADER_LEN + stated != inner.len() {
+        return None;
+    }
     let transport = usize::from(header.csum_start);
     let transport_len = match header.gso_type & !VirtioNetHeader::GSO_ECN {
         VirtioNetHeader::GSO_TCPV4 if !v6 && outer.kinds.tcp4 => tcp_len(inner, transport)?,
@@ -166,6 +173,7 @@ mod tests {
         let mut inner = vec![0; 14 + ip + 32 + len];
         inner[12..14].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
         inner[14 + ip + 12] = 0x80;
+        state_length(&mut inner);
         let header = VirtioNetHeader {
             flags: 1,
             gso_type: if v6 { VirtioNetHeader::GSO_TCPV6 } else { VirtioNetHeader::GSO_TCPV4 },
@@ -175,6 +183,13 @@ mod tests {
             csum_offset: 16,
         };
         ([&VxlanHeader::emit(Vni::truncate(42), None)[..], &inner].concat(), header)
+    }
+
+    /// Makes the IP header say how long the packet is.
+    fn state_length(inner: &mut [u8]) {
+        let (at, without) = if inner[12] == 0x86 { (18, 54) } else { (16, 14) };
+        let len = (inner.len() - without) as u16;
+        inner[at..at + 2].copy_from_slice(&len.to_be_bytes());
     }
 
     fn way<'a>(template: &'a Template, addrs: (IpAddr, IpAddr)) -> Outer<'a> {
@@ -271,6 +286,17 @@ mod tests {
         assert!(headers(&way, &long, &header).is_none(), "longer than the outer packet may be");
         for cut in 0..100 {
             assert!(headers(&way, &good[..cut.min(8 + 66)], &header).is_none(), "{cut} octets");
+        }
+        // Octets behind the packet would be taken for segments, or one for many datagrams.
+        for v6 in [false, true] {
+            let (good, header) = self::packet(v6, 9000);
+            let at = 8 + if v6 { 18 } else { 16 };
+            let stated = u16::from_be_bytes([good[at], good[at + 1]]);
+            for lie in [0, 28, 1398, stated - 1, stated + 1] {
+                let mut packet = good.clone();
+                packet[at..at + 2].copy_from_slice(&lie.to_be_bytes());
+                assert!(headers(&way, &packet, &header).is_none(), "IPv6 {v6}: a length of {lie}");
+            }
         }
         let mut short = good;
         short[8 + 34 + 12] = 0x40;

@@ -125,6 +125,9 @@ pub(super) struct Whole<'a> {
 /// What changes about an underlay device.
 #[derive(Debug, Clone, Copy, Default)]
 struct Device {
+    /// The uplink leads there no more: the device was removed, or went to another namespace. Its index may be back,
+    /// but the kernel has cut the wire, and whoever could lay it again has given up the right to.
+    lost: bool,
     /// When to look again.
     due: Instant,
     /// `None` while it cannot send.
@@ -136,7 +139,7 @@ struct Device {
 /// The way to a VTEP.
 #[derive(Debug, Clone, Copy)]
 struct Way {
-    from: SocketAddr,
+    from: IpAddr,
     to: SocketAddr,
     /// When to look again.
     due: Instant,
@@ -152,7 +155,7 @@ struct Way {
 }
 
 impl Way {
-    fn unknown(from: SocketAddr, to: SocketAddr) -> Way {
+    fn unknown(from: IpAddr, to: SocketAddr) -> Way {
         Way {
             from,
             to,
@@ -300,13 +303,13 @@ impl Tunnel {
         }
         let place = usize::from(whole.vtep.0);
         if self.ways.len() <= place {
-            self.ways.resize(place.saturating_add(1), Way::unknown(whole.from, whole.to));
+            self.ways.resize(place.saturating_add(1), Way::unknown(whole.from.ip(), whole.to));
         }
-        let known =
-            self.ways.get(place).filter(|way| (way.from, way.to) == (whole.from, whole.to) && now < way.due);
+        let ends = (whole.from.ip(), whole.to);
+        let known = self.ways.get(place).filter(|way| (way.from, way.to) == ends && now < way.due);
         if known.is_none() {
             self.counters.looked_up = self.counters.looked_up.wrapping_add(1);
-            let way = self.find(now, whole.from, whole.to);
+            let way = self.find(now, whole.from.ip(), whole.to);
             if let Some(slot) = self.ways.get_mut(place) {
                 *slot = way;
             }
@@ -321,11 +324,11 @@ impl Tunnel {
         };
         let outer = Outer {
             template: &way.template,
-            addrs: (way.from.ip(), way.to.ip()),
+            addrs: (way.from, way.to.ip()),
             mtu: way.mtu,
             checksum: self.checksum,
             kinds: way.kinds,
-            source_port: way.from.port(),
+            source_port: whole.from.port(),
             ecn: whole.ecn,
             ip_id: self.ip_id,
         };
@@ -375,9 +378,9 @@ impl Tunnel {
     }
 
     /// Looks up the way to a VTEP.
-    fn find(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> Way {
+    fn find(&mut self, now: Instant, from: IpAddr, to: SocketAddr) -> Way {
         let mut way = Way { due: now + RETRY, ..Way::unknown(from, to) };
-        let Ok(Some(hop)) = self.route.next_hop(from.ip(), to.ip()) else { return way };
+        let Ok(Some(hop)) = self.route.next_hop(from, to.ip()) else { return way };
         way.hop = Some(hop);
         let Some(uplink) = self.uplinks.iter().position(|u| u.underlay == hop.index) else {
             // Another device now; it may come back.
@@ -410,28 +413,36 @@ impl Tunnel {
 
     /// The underlay device of an uplink as it is now, or was a moment ago.
     fn device(&mut self, now: Instant, uplink: usize, index: u32) -> Option<Device> {
+        let wire = self.uplinks.get(uplink)?;
         let known = self.devices.get_mut(uplink)?;
-        if now >= known.due {
+        if now >= known.due && !known.lost {
+            known.lost = self.route.redirected_to(wire.index).is_ok_and(|to| to != Some(wire.underlay));
             let link = self.route.ethernet(index).ok().flatten();
             let active = self.features.active(index).unwrap_or_default();
             *known = Device {
+                lost: known.lost,
                 due: now + BELIEF,
                 mac: link.as_ref().filter(|link| link.up).and_then(|link| link.mac),
                 mtu: link.map_or(0, |link| link.mtu),
                 kinds: kinds(&active, self.checksum),
             };
         }
-        Some(*known)
+        let known = *known;
+        if known.lost && self.devices.iter().all(|device| device.lost) {
+            let why = "its device was taken away, and with it the wire to it";
+            self.ended.get_or_insert_with(|| Error::refused("send by", wire.name.as_str(), why));
+        }
+        (!known.lost).then_some(known)
     }
 
     fn template(
         &self,
-        (from, to): (SocketAddr, SocketAddr),
+        (from, to): (IpAddr, SocketAddr),
         (local_mac, remote_mac): (MacAddr, MacAddr),
     ) -> Result<Template, crate::wire::template::TemplateError> {
         Template::new(&TemplateConfig {
             shape: Shape::Ethernet,
-            local: from.ip(),
+            local: from,
             remote: to.ip(),
             remote_port: to.port(),
             local_mac,
@@ -473,7 +484,7 @@ mod tests {
             due,
             hop: Some(NextHop { index: 7, addr: router, mtu: None }),
             remote_mac: Some(mac),
-            ..Way::unknown((ip("10.0.0.1"), 4789).into(), (to, 4789).into())
+            ..Way::unknown(ip("10.0.0.1"), (to, 4789).into())
         };
         let unknown = Way { remote_mac: None, ..way };
         let nowhere = Way { hop: None, ..unknown };

@@ -29,6 +29,7 @@ const NAME: &str = "oluplink%d";
 pub(super) struct Uplink {
     file: File,
     pub(super) name: String,
+    pub(super) index: u32,
     /// The underlay device.
     pub(super) underlay: u32,
     pub(super) device: String,
@@ -81,7 +82,7 @@ impl Uplink {
         let redirect = Redirect { priority: 1, protocol: EVERY_PROTOCOL, keys, to: underlay.index };
         route.add_redirect(index, &redirect)?;
         route.set_up(index)?;
-        Ok(Uplink { file, name, underlay: underlay.index, device: underlay.name.clone() })
+        Ok(Uplink { file, name, index, underlay: underlay.index, device: underlay.name.clone() })
     }
 
     /// Sends one frame, offload header first.
