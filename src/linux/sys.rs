@@ -272,8 +272,8 @@ pub(super) fn get_option(fd: BorrowedFd<'_>, option: IntOption) -> io::Result<c_
     Ok(value)
 }
 
-/// A bound UDP socket, that other sockets may share the address with if `shared` (`SO_REUSEPORT`). One
-/// over IPv6 is for IPv6 alone. The standard library binds before either could be set.
+/// A bound UDP socket, that shares the address with others that may be shared with if `shared`
+/// (`SO_REUSEPORT`). One over IPv6 is for IPv6 alone. The standard library binds before either could be set.
 pub(super) fn bind_udp(local: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.

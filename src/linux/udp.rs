@@ -135,19 +135,26 @@ impl Underlay {
     }
 
     /// Binds `sockets` sockets to the same address, over which the kernel spreads what comes in by the
-    /// addresses and ports of both ends (`SO_REUSEPORT`). Port 0 lets the kernel choose one for all.
+    /// addresses and ports of both ends (`SO_REUSEPORT`). Port 0 lets the kernel choose one for all. The
+    /// address must be free: another group that has it is not joined (`EADDRINUSE`).
     pub fn bind_group(
         local: SocketAddr,
         config: &UnderlayConfig,
         sockets: usize,
     ) -> Result<Vec<Underlay>, Error> {
         let mut group: Vec<Underlay> = Vec::with_capacity(sockets);
-        for _ in 0..sockets {
+        for n in 0..sockets {
             let local = group.first().map_or(local, Underlay::local_addr);
-            let socket = sys::bind_udp(local, true).map_err(|e| {
+            let failed = |e: io::Error| {
                 let hint = bind_hint(e.raw_os_error());
                 Error::new("bind UDP", local.to_string(), e).hint(hint)
-            })?;
+            };
+            // The first one binds as if it were alone. With the option it would join the group of another
+            // program of this user, and take its datagrams.
+            let socket = sys::bind_udp(local, n > 0).map_err(failed)?;
+            if n == 0 {
+                sys::set_option(socket.as_fd(), IntOption::REUSE_PORT, 1).map_err(failed)?;
+            }
             group.push(Underlay::from_socket(socket, config)?);
         }
         Ok(group)

@@ -163,6 +163,47 @@ fn an_address_that_is_taken_or_not_here() {
 }
 
 #[test]
+fn a_group_shares_an_address_with_nobody_else() {
+    const SOCKETS: usize = 3;
+    let config = UnderlayConfig::default();
+    for local in LOCAL {
+        let mut group = Underlay::bind_group(local.parse().unwrap(), &config, SOCKETS).unwrap();
+        let addr = group[0].local_addr();
+        assert_ne!(addr.port(), 0);
+        assert_eq!(group.iter().map(Underlay::local_addr).collect::<Vec<_>>(), [addr; SOCKETS]);
+        // Each sender reaches one of them; that 1,000 leave one out does not happen.
+        let mut got = [0; SOCKETS];
+        for _ in 0..1000 {
+            UdpSocket::bind(local).unwrap().send_to(b"x", addr).unwrap();
+            Poll::default()
+                .wait(group.iter().map(|s| (s.as_fd(), false)), Some(Duration::from_secs(60)))
+                .unwrap();
+            let all: usize = group.iter_mut().zip(&mut got).fold(0, |all, (socket, got)| {
+                let here = usize::from(socket.recv(&mut [0; 64]).unwrap().is_some());
+                *got += here;
+                all + here
+            });
+            assert_eq!(all, 1, "{local}: each datagram arrives once");
+            if !got.contains(&0) {
+                break;
+            }
+        }
+        assert!(!got.contains(&0), "{local}: {got:?}");
+
+        let want = alloc::format!("cannot bind UDP {addr}: EADDRINUSE; another program");
+        for sockets in [1, SOCKETS] {
+            let error = Underlay::bind_group(addr, &config, sockets).unwrap_err();
+            assert!(error.to_string().starts_with(&want), "{error}");
+        }
+        let error = Underlay::bind(addr, &config).unwrap_err();
+        assert!(error.to_string().starts_with(&want), "{error}");
+        // What the kernel chooses for another group is not the address of this one.
+        let other = Underlay::bind_group(local.parse().unwrap(), &config, SOCKETS).unwrap();
+        assert_ne!(other[0].local_addr(), addr);
+    }
+}
+
+#[test]
 fn a_socket_from_outside() {
     let socket = UdpSocket::bind(LOCAL[0]).unwrap();
     let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
