@@ -6,6 +6,7 @@
 
 pub(super) mod batch;
 pub(super) mod epoll;
+pub(super) mod filter;
 
 use alloc::vec::Vec;
 use core::ffi::{c_int, c_short, c_void};
@@ -108,7 +109,8 @@ pub(super) fn tun_attach(
     Ok(name_of(&request))
 }
 
-/// The name and flags of the device behind `fd` (`TUNGETIFF`).
+/// The name and flags of the device behind `fd` (`TUNGETIFF`). What they say of `IFF_NO_PI` is not the
+/// whole truth: see [`filter::tun_without_packet_info`].
 pub(super) fn tun_attached(fd: BorrowedFd<'_>) -> io::Result<([u8; NAME_SIZE], c_short)> {
     let mut request = interface_request(&[0; NAME_SIZE], 0);
     // SAFETY: as in tun_attach; TUNGETIFF writes one ifreq.

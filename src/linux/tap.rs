@@ -162,6 +162,8 @@ impl Tap {
     ///
     /// Makes it non-blocking, turns its read offloads off (`TUNSETOFFLOAD`), and sets the virtio-net
     /// header to 10 octets in native byte order; another program that shares the device is affected.
+    /// A device without a packet filter has one for a moment, that takes everything: the kernel tells
+    /// of `IFF_NO_PI` only then.
     /// `mtu` of `None` reads it from the device, which must then be in the calling thread's network
     /// namespace.
     pub fn from_fd(fd: OwnedFd, mtu: Option<u16>) -> Result<Tap, Error> {
@@ -175,7 +177,9 @@ impl Tap {
         if flags & sys::IFF_TAP == 0 {
             return Err(Error::refused(OPERATION, name, "it is a TUN device, which carries no Ethernet"));
         }
-        if flags & sys::IFF_NO_PI == 0 {
+        let bare = sys::filter::tun_without_packet_info(file.as_fd(), flags)
+            .map_err(|e| Error::new("ask for the packet information of", name.as_str(), e))?;
+        if !bare {
             return Err(Error::refused(OPERATION, name, "it was attached without IFF_NO_PI"));
         }
         sys::set_nonblocking(file.as_fd()).map_err(|e| Error::new("make non-blocking", name.as_str(), e))?;

@@ -19,6 +19,8 @@ mod rights;
 #[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
+mod tap;
+#[cfg(target_os = "linux")]
 mod tunnel;
 #[cfg(target_os = "linux")]
 mod vtep;
@@ -50,6 +52,8 @@ fn main() {
         Case::new("strangers_are_learned_where_allowed", ALL, bridged::strangers_learned),
         Case::new("both_sides_are_served_in_turn", ALL, bridged::fairness),
         Case::new("a_removed_tap_ends_the_loop", ALL, bridged::removed_tap),
+        Case::new("a_tap_with_packet_information_is_refused", ALL, tap::packet_information),
+        Case::new("a_tap_keeps_its_own_filter", ALL, tap::own_filter),
         Case::new("several_threads_share_a_node", ALL, workers::shared),
         Case::new("a_removed_tap_ends_all_threads", ALL, workers::removed_tap),
         Case::new("routed_between_overlane_nodes_and_flannel", ALL, routed::two_nodes_and_flannel),
