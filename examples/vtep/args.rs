@@ -1,6 +1,7 @@
 //! The command line: what was asked for, checked.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::str::FromStr;
@@ -218,6 +219,15 @@ pub(crate) enum Device {
     Open(RawFd),
 }
 
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Named(name) => write!(f, "--tap {name}"),
+            Device::Open(fd) => write!(f, "--tap-fd {fd}"),
+        }
+    }
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hop {
@@ -280,7 +290,23 @@ pub(crate) fn task(args: impl IntoIterator<Item = OsString>) -> Result<Task, cla
     Ok(Task::Run(plan))
 }
 
+/// The first one that was there before.
+fn repeated<T: PartialEq>(given: &[T]) -> Option<&T> {
+    given
+        .iter()
+        .enumerate()
+        .find(|(n, one)| given.iter().take(*n).any(|other| other == *one))
+        .map(|(_, one)| one)
+}
+
 fn check(args: Args) -> Result<Plan, String> {
+    // A pattern is a new device each time.
+    let names: Vec<&String> = args.tap.iter().filter(|name| !name.contains('%')).collect();
+    let twice = repeated(&names).map(|name| format!("--tap {name}"));
+    let twice = twice.or(repeated(&args.tap_fd).map(|fd| format!("--tap-fd {fd}")));
+    if let Some(option) = twice.or(repeated(&args.socket_fd).map(|fd| format!("--socket-fd {fd}"))) {
+        return Err(format!("{option}: given twice"));
+    }
     let devices: Vec<Device> =
         args.tap.into_iter().map(Device::Named).chain(args.tap_fd.into_iter().map(Device::Open)).collect();
     if devices.is_empty() {
@@ -557,6 +583,8 @@ mod tests {
         assert_eq!(plan.attachments[2].device, Device::Open(7));
         let plan = parse(&format!("{BASE} --tap t1")).unwrap();
         assert_eq!((plan.attachments.len(), plan.segments.len()), (2, 1));
+        let plan = parse(&format!("{BASE} --tap t%d --tap t%d")).unwrap();
+        assert_eq!(plan.attachments.len(), 3, "a pattern names no device twice");
     }
 
     #[test]
@@ -585,6 +613,9 @@ mod tests {
             ("--tap t0 --local 192.0.2.1 --vni 1 --remote nonsense", "write IP, IPv4:PORT or [IPv6]:PORT"),
             ("+--local 192.0.2.3", "a second one of its address family"),
             ("+--remote 192.0.2.2:9", "given twice"),
+            ("+--tap t1 --tap t0", "--tap t0: given twice"),
+            ("+--tap-fd 7 --tap-fd 6 --tap-fd 7", "--tap-fd 7: given twice"),
+            ("+--socket-fd 7 --socket-fd 7", "--socket-fd 7: given twice"),
             ("+--remote 192.0.2.3=ff:ff:ff:ff:ff:ff", "cannot be the address of one station"),
             ("+--vni 43", "2 VNIs for 1 devices"),
             ("+--mtu 100", "256"),

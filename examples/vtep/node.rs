@@ -138,6 +138,12 @@ impl Node {
             }
         };
         let named = matches!(attachment.device, Device::Named(_));
+        // The arguments do not tell what device a descriptor is. In another network namespace one may have
+        // the same name, but hardly the same MAC address.
+        let tap = queues.first().ok_or("a device without queues")?;
+        if self.workers.taps().any(|(_, other)| (other.name(), other.mac()) == (tap.name(), tap.mac())) {
+            return Err(format!("{}: its device, {tap}, is given twice", attachment.device).into());
+        }
         for tap in queues.iter_mut().filter(|_| named) {
             tap.set_mtu(mtu)?;
         }

@@ -252,6 +252,24 @@ pub fn refusals() {
         assert_eq!(status, Some(code), "{arguments}: {text}");
         assert!(text.contains(why), "{arguments}: {text}");
     }
+    for (queues, arguments, why) in [
+        (1, "--tap-fd 0 --tap-fd 1", "--tap-fd 1: its device, mine, is given twice\n"),
+        (2, "--tap mine --tap-fd 0 --threads 2", "--tap-fd 0: its device, mine, is given twice\n"),
+    ] {
+        let taps = one.run(|| match queues {
+            1 => vec![Tap::create("mine").unwrap()],
+            n => Tap::create_queues("mine", n).unwrap(),
+        });
+        let mut fds: Vec<OwnedFd> = taps.into_iter().map(OwnedFd::from).collect();
+        fds.push(fds[0].try_clone().unwrap());
+        let mut command = Command::new(program());
+        command.args(arguments.split_whitespace());
+        command.args(["--vni", "42", "--local", "fd99::1", "--remote", "fd99::2"]);
+        command.stdin(fds.swap_remove(0)).stdout(fds.pop().unwrap());
+        let (status, text) = Process::spawn_on(&one, command, || {}).fail();
+        assert_eq!(status, Some(1), "{arguments}: {text}");
+        assert!(text.ends_with(why), "{arguments}: {text}");
+    }
     // The device is taken away while it runs.
     one.rtnl().unwrap().delete("ol0").unwrap();
     let (status, text) = running.fail();
