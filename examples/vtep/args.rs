@@ -39,30 +39,30 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     tap: Vec<String>,
     /// Use this open descriptor of a TAP device; can be given several times
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(RawFd).range(0..))]
     tap_fd: Vec<RawFd>,
     /// This node's underlay address; once for each address family
     #[arg(long, value_name = "IP[:PORT]", required = true)]
     local: Vec<Endpoint>,
     /// The VNI of the devices, 0 to 16777215; or one for each device, --tap before --tap-fd
-    #[arg(long, value_name = "N", required = true)]
+    #[arg(long, value_name = "N", required = true, allow_negative_numbers = true)]
     vni: Vec<Vni>,
     /// Another node; the port is that of --local unless told, the MAC is its router MAC address
     #[arg(long, value_name = "IP[:PORT][=MAC]")]
     remote: Vec<Remote>,
     /// The largest outer IP packet; the devices get 50 octets less, or 70 over IPv6 (for VLAN-tagged
     /// frames take off 4 more) [default: as the routes to the remotes have it, else 1500]
-    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(256..))]
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(256..), allow_negative_numbers = true)]
     mtu: Option<u16>,
     /// Whose packets are taken, and whether MAC addresses are learned: from the remotes, from any
     /// address, or not at all
     #[arg(long, value_enum, default_value_t = Learn::Known)]
     learn: Learn,
     /// Seconds that a learned MAC address lives unseen
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=31_536_000), allow_negative_numbers = true)]
     ageing: u32,
     /// MAC addresses that can be known at a time
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_777_216), allow_negative_numbers = true)]
     macs: u32,
     /// Make the VNI routed: PREFIX is behind the remote IP, or with the --local IP behind the device
     #[arg(long, value_name = "PREFIX=IP[@VNI]")]
@@ -79,7 +79,7 @@ struct Args {
     router_mac: Option<MacAddr>,
     /// Use this open descriptor of a UDP socket, bound to a --local address and port; can be given
     /// several times
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(RawFd).range(0..))]
     socket_fd: Vec<RawFd>,
     /// The most that is left to the kernel: none (a system call for each packet), batch (many packets
     /// in each), gso (superframes, cut and merged here), tunnel (superframes leave whole where the kernel
@@ -88,16 +88,16 @@ struct Args {
     offload: Option<Offload>,
     /// Threads, each with a queue of every --tap and a socket of every --local; those of --tap-fd and
     /// --socket-fd are served by the first one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64), allow_negative_numbers = true)]
     threads: u8,
     /// Send outer UDP checksums of zero, and take them over IPv6; excludes --offload gso and tunnel
     #[arg(long)]
     zero_checksum: bool,
     /// TTL or hop limit of the outer packets
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..), allow_negative_numbers = true)]
     ttl: u8,
     /// DSCP of the outer packets; their ECN field is that of the inner ones
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..64))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..64), allow_negative_numbers = true)]
     dscp: u8,
     /// Become this user when all is set up; the group is the user's own unless told
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
@@ -406,6 +406,9 @@ fn check(args: Args) -> Result<Plan, String> {
         }
     }
     for (n, gateway) in args.gateway.iter().enumerate() {
+        if !is_host(*gateway) {
+            return Err(format!("--gateway {gateway}: not the address of one interface"));
+        }
         if args.gateway.iter().take(n).any(|g| g.is_ipv4() == gateway.is_ipv4()) {
             return Err(format!("--gateway {gateway}: a second one of its address family"));
         }
@@ -645,6 +648,19 @@ mod tests {
             ("+--user no-such-user", "there is no user \"no-such-user\""),
             ("+--probe", "cannot be used with one or more of the other specified arguments"),
             ("+--gateway 10.1.0.1", "no VNI is routed"),
+            (
+                "+--route 10.2.0.0/24=192.0.2.2 --gateway 0.0.0.0",
+                "--gateway 0.0.0.0: not the address of one interface",
+            ),
+            ("+--route 10.2.0.0/24=192.0.2.2 --gateway ff02::1", "--gateway ff02::1: not the address"),
+            (
+                "+--route 10.2.0.0/24=192.0.2.2 --gateway 255.255.255.255",
+                "--gateway 255.255.255.255: not the address",
+            ),
+            ("+--vni -1", "invalid value '-1' for '--vni <N>'"),
+            ("+--tap-fd -1", "invalid value '-1' for '--tap-fd <N>': -1 is not in 0.."),
+            ("+--socket-fd -1", "invalid value '-1' for '--socket-fd <N>': -1 is not in 0.."),
+            ("+--mtu -1", "invalid value '-1' for '--mtu <OCTETS>': -1 is not in 256.."),
             ("+--router-mac 02:00:00:00:00:01", "no VNI is routed"),
             (
                 "--tap t0 --local fe80::1 --vni 1 --remote 2001:db8::2",
