@@ -394,9 +394,13 @@ fn check(args: Args) -> Result<Plan, String> {
         let option = format!("--address {}/{}", address.addr, address.len);
         let vni = vni_of(&option, address.vni)?;
         let mut there = attachments.iter_mut().filter(|a| a.vni == vni);
-        let (Some(attachment), None) = (there.next(), there.next()) else {
-            return Err(format!("{option}: VNI {vni} has not one device"));
-        };
+        let attachment = there.next().ok_or_else(|| format!("{option}: no device is in VNI {vni}"))?;
+        if there.next().is_some() {
+            return Err(format!("{option}: VNI {vni} has several devices"));
+        }
+        if attachment.addresses.iter().any(|(addr, _)| *addr == address.addr) {
+            return Err(format!("{option}: the address is given twice"));
+        }
         attachment.addresses.push((address.addr, address.len));
     }
     if segments.iter().all(|s| s.routes.is_empty()) {
@@ -634,6 +638,12 @@ mod tests {
             ("+--tap t1 --vni 7 --route 10.2.0.0/24=192.0.2.2", "of which VNI?"),
             ("+--tap t1 --route 10.2.0.0/24=192.0.2.2", "several devices"),
             ("+--address 10.1.0.1", "write IP/LEN"),
+            ("+--address 10.1.0.1/24@7", "--address 10.1.0.1/24: no device is in VNI 7"),
+            ("+--tap t1 --address 10.1.0.1/24", "--address 10.1.0.1/24: VNI 42 has several devices"),
+            (
+                "+--address 10.1.0.1/24 --address fd01::1/64 --address 10.1.0.1/16",
+                "--address 10.1.0.1/16: the address is given twice",
+            ),
             ("+--address 10.1.0.1/33", "not longer than the address"),
             (
                 "+--route 10.2.0.0/24=192.0.2.2 --gateway 10.1.0.1 --gateway 10.1.0.2",

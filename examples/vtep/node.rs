@@ -1,7 +1,7 @@
 //! Setting up what the arguments ask for.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -152,7 +152,11 @@ impl Node {
         if !attachment.addresses.is_empty() {
             let index = links.get(tap.name())?.index;
             for (addr, len) in &attachment.addresses {
-                links.add_address(index, *addr, *len)?;
+                match links.add_address(index, *addr, *len) {
+                    // A persistent device has it from the last time.
+                    Err(error) if is_there_already(&error) => {}
+                    done => done?,
+                }
             }
         }
         let config = PortConfig { peer_mac: Some(tap.mac()), ..PortConfig::new(attachment.vni) };
@@ -266,6 +270,11 @@ fn workers(plan: &Plan) -> Result<Workers, Box<dyn std::error::Error>> {
     };
     let engine = Engine::with_capacity(config, &capacity)?;
     Ok(Workers::new(engine, &DriverConfig { offload: plan.offload }, plan.threads)?)
+}
+
+fn is_there_already(error: &Error) -> bool {
+    let kind = error.errno().map(|number| io::Error::from_raw_os_error(number).kind());
+    kind == Some(io::ErrorKind::AlreadyExists)
 }
 
 /// The largest outer packet to a remote.

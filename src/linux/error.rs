@@ -33,6 +33,12 @@ impl Error {
         self
     }
 
+    /// Says what it was done to by a better name.
+    pub(crate) fn about(mut self, object: impl Into<String>) -> Error {
+        self.object = object.into();
+        self
+    }
+
     /// Says what would help against this errno.
     pub(crate) fn hint_if(self, number: i32, hint: &'static str) -> Error {
         match self.errno() == Some(number) {

@@ -167,10 +167,14 @@ impl Tap {
     /// `mtu` of `None` reads it from the device, which must then be in the calling thread's network
     /// namespace.
     pub fn from_fd(fd: OwnedFd, mtu: Option<u16>) -> Result<Tap, Error> {
+        Tap::take_over(fd, mtu, "the descriptor")
+    }
+
+    fn take_over(fd: OwnedFd, mtu: Option<u16>, object: &str) -> Result<Tap, Error> {
         const OPERATION: &str = "take over as a TAP";
         let file = File::from(fd);
         let (raw_name, flags) = sys::tun_attached(file.as_fd()).map_err(|e| {
-            Error::new(OPERATION, "the descriptor", e)
+            Error::new(OPERATION, object, e)
                 .hint(Some("it must be an open /dev/net/tun that is attached to a device"))
         })?;
         let name = text(&raw_name);
@@ -189,9 +193,9 @@ impl Tap {
     /// Takes over descriptor `number` of this process, as [`Tap::from_fd`]: one that the process was
     /// started with. It is duplicated; the number itself stays open.
     pub fn from_inherited(number: RawFd, mtu: Option<u16>) -> Result<Tap, Error> {
-        let fd = sys::duplicate(number)
-            .map_err(|e| Error::new("take over as a TAP", format!("descriptor {number}"), e))?;
-        Tap::from_fd(fd, mtu)
+        let object = format!("descriptor {number}");
+        let fd = sys::duplicate(number).map_err(|e| Error::new("take over as a TAP", object.as_str(), e))?;
+        Tap::take_over(fd, mtu, &object)
     }
 
     fn prepare(file: File, name: String, virtio: bool, mtu: Option<u16>) -> Result<Tap, Error> {
@@ -502,6 +506,7 @@ fn attach_hint(number: Option<i32>) -> Option<&'static str> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixDatagram;
 
     #[test]
@@ -540,6 +545,11 @@ pub(super) mod tests {
             error.to_string().starts_with("cannot take over as a TAP the descriptor: ENOTTY; "),
             "{error}"
         );
+        let file = File::open("/dev/null").unwrap();
+        let number = file.as_raw_fd();
+        let error = Tap::from_inherited(number, Some(1500)).unwrap_err();
+        let want = format!("cannot take over as a TAP descriptor {number}: ENOTTY; ");
+        assert!(error.to_string().starts_with(&want), "{error}");
         let error = Tap::from_inherited(-1, None).unwrap_err();
         assert_eq!(error.to_string(), "cannot take over as a TAP descriptor -1: EBADF");
     }

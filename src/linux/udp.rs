@@ -170,8 +170,15 @@ impl Underlay {
     /// Takes over a socket that is bound already; its options are set as for [`Underlay::bind`].
     /// An IPv6 socket that also takes IPv4 is refused.
     pub fn from_socket(socket: UdpSocket, config: &UnderlayConfig) -> Result<Underlay, Error> {
+        Underlay::take_over(socket, config, "the socket")
+    }
+
+    fn take_over(socket: UdpSocket, config: &UnderlayConfig, object: &str) -> Result<Underlay, Error> {
         let fd = socket.as_fd();
-        let local = socket.local_addr().map_err(|e| Error::new("read the address of", "the socket", e))?;
+        let local = socket.local_addr().map_err(|e| {
+            Error::new("read the address of", object, e)
+                .hint_if(errno::ENOTSOCK, "it must be a UDP socket that is bound")
+        })?;
         let name = local.to_string();
         config.check("use as an underlay", &name)?;
         let failed = |what: &'static str| {
@@ -266,9 +273,10 @@ impl Underlay {
     /// Takes over descriptor `number` of this process, as [`Underlay::from_socket`]: one that the
     /// process was started with. It is duplicated; the number itself stays open.
     pub fn from_inherited(number: RawFd, config: &UnderlayConfig) -> Result<Underlay, Error> {
-        let fd = sys::duplicate(number)
-            .map_err(|e| Error::new("take over as a socket", format!("descriptor {number}"), e))?;
-        Underlay::from_socket(fd.into(), config)
+        let object = format!("descriptor {number}");
+        let fd =
+            sys::duplicate(number).map_err(|e| Error::new("take over as a socket", object.as_str(), e))?;
+        Underlay::take_over(fd.into(), config, &object)
     }
 
     /// The address and port that it is bound to.

@@ -3,6 +3,7 @@ use crate::linux::{BUFFER_LEN, Poll};
 use crate::table::Seed;
 use alloc::vec;
 use core::time::Duration;
+use std::os::fd::AsRawFd;
 
 fn pair(addr: &str, config: &UnderlayConfig) -> (Underlay, Underlay) {
     let addr = addr.parse().unwrap();
@@ -220,6 +221,15 @@ fn a_descriptor_that_is_no_udp_socket_is_refused() {
     let disguised = UdpSocket::from(OwnedFd::from(tcp));
     let error = Underlay::from_socket(disguised, &UnderlayConfig::default()).unwrap_err();
     assert!(error.to_string().ends_with("it is not a UDP socket"), "{error}");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let number = file.as_raw_fd();
+    let error = Underlay::from_inherited(number, &UnderlayConfig::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        alloc::format!(
+            "cannot read the address of descriptor {number}: ENOTSOCK; it must be a UDP socket that is bound"
+        )
+    );
 }
 
 #[test]

@@ -390,9 +390,13 @@ fn links_are_configured() {
         a.run(|| std::net::UdpSocket::bind((ip(addr), 0))).expect("usable at once");
     }
     let error = links.add_address(link.index, ip("10.5.0.1"), 24).unwrap_err();
-    assert!(error.to_string().starts_with("cannot add address 10.5.0.1/24 on interface "), "{error}");
+    assert_eq!(error.to_string(), "cannot add address 10.5.0.1/24 on u0: EEXIST");
     assert_eq!(error.errno(), Some(17), "EEXIST");
-    assert_eq!(links.set_mtu(link.index, 1).unwrap_err().errno(), Some(22), "EINVAL");
+    let error = links.set_mtu(link.index, 1).unwrap_err();
+    assert_eq!(error.to_string(), "cannot set the MTU of u0: EINVAL");
+    assert_eq!(error.errno(), Some(22), "EINVAL");
+    let error = links.set_mtu(99, 1400).unwrap_err();
+    assert_eq!(error.to_string(), "cannot set the MTU of interface 99: ENODEV");
 }
 
 fn tap_is_made_and_handed_over() {

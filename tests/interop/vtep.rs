@@ -217,9 +217,10 @@ pub fn open_descriptor() {
         "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24",
     )
     .ready();
+    // It has the address already, as a device that outlives the program does.
     let a = Process::start_with(
         &one,
-        "--tap-fd 0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2",
+        "--tap-fd 0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2 --address 10.42.0.1/24",
         OwnedFd::from(tap).into(),
     )
     .ready();
@@ -246,7 +247,17 @@ pub fn refusals() {
         ("--tap u0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "cannot create TAP device u0: EINVAL; "),
         ("--tap a/b --vni 42 --local [fd99::1] --remote fd99::2", 1, "a device name has no slash"),
         ("--tap-fd 99 --vni 42 --local [fd99::1] --remote fd99::2", 1, "descriptor 99: EBADF"),
-        ("--tap-fd 0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "the descriptor: ENOTTY"),
+        ("--tap-fd 0 --vni 42 --local [fd99::1] --remote fd99::2", 1, "descriptor 0: ENOTTY; "),
+        (
+            "--tap ol1 --socket-fd 0 --vni 42 --local [fd99::1] --remote fd99::2",
+            1,
+            "cannot read the address of descriptor 0: ENOTSOCK; ",
+        ),
+        (
+            "--tap ol1 --vni 42 --local [fd99::1] --remote fd99::2 --mtu 1200 --address fd01::1/64",
+            1,
+            "cannot add address fd01::1/64 on ol1: EINVAL; IPv6 needs an MTU of 1280 or more\n",
+        ),
     ] {
         let (status, text) = Process::start(&one, arguments).fail();
         assert_eq!(status, Some(code), "{arguments}: {text}");

@@ -37,6 +37,9 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 
+/// What a link must carry for IPv6 to run on it (RFC 8200, section 5).
+const IPV6_MIN_MTU: u32 = 1280;
+
 /// A conversation with the routing subsystem of the namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -59,12 +62,20 @@ impl Route {
             .ok_or_else(|| Error::refused(OPERATION, name, "the kernel's answer describes no interface"))
     }
 
-    /// The interface of this index, if it is an Ethernet; and whether it can send.
-    pub(super) fn ethernet(&mut self, index: u32) -> Result<Option<Link>, Error> {
+    fn indexed(&mut self, index: u32) -> Result<Vec<Reply>, Error> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        let request = RouteNetlinkMessage::GetLink(message);
-        let replies = self.socket.ask("look up", &by_index(index), request, 0)?;
+        self.socket.ask("look up", &by_index(index), RouteNetlinkMessage::GetLink(message), 0)
+    }
+
+    /// The interface of this index, to say of it what it is called.
+    fn known(&mut self, index: u32) -> Option<Link> {
+        self.indexed(index).ok()?.iter().find_map(parse_link)
+    }
+
+    /// The interface of this index, if it is an Ethernet; and whether it can send.
+    pub(super) fn ethernet(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let replies = self.indexed(index)?;
         let ethernet = |reply: &&Reply| {
             let header = LinkHeader::parse(&reply.payload).ok();
             header.is_some_and(|h| h.link_layer_type == LinkLayerType::Ether)
@@ -110,8 +121,14 @@ impl Route {
         mut message: LinkMessage,
     ) -> Result<(), Error> {
         message.header.index = index;
-        self.socket.ask(operation, &by_index(index), RouteNetlinkMessage::SetLink(message), 0)?;
-        Ok(())
+        let done = self.socket.ask(operation, &by_index(index), RouteNetlinkMessage::SetLink(message), 0);
+        let Err(error) = done else {
+            return Ok(());
+        };
+        Err(match self.known(index) {
+            Some(link) => error.about(link.name),
+            None => error,
+        })
     }
 
     pub(super) fn add_address(&mut self, index: u32, addr: IpAddr, prefix_len: u8) -> Result<(), Error> {
@@ -129,8 +146,15 @@ impl Route {
         }
         let what = format!("{addr}/{prefix_len} on {}", by_index(index));
         let message = RouteNetlinkMessage::NewAddress(message);
-        self.socket.ask("add address", &what, message, NLM_F_CREATE | NLM_F_EXCL)?;
-        Ok(())
+        let Err(error) = self.socket.ask("add address", &what, message, NLM_F_CREATE | NLM_F_EXCL) else {
+            return Ok(());
+        };
+        let Some(link) = self.known(index) else {
+            return Err(error);
+        };
+        let narrow = addr.is_ipv6() && link.mtu < IPV6_MIN_MTU;
+        let hint = narrow.then_some("IPv6 needs an MTU of 1280 or more");
+        Err(error.about(format!("{addr}/{prefix_len} on {}", link.name)).hint(hint))
     }
 }
 
