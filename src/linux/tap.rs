@@ -97,8 +97,8 @@ impl Tap {
     /// persistent one. A pattern such as `tap%d` lets the kernel choose the number.
     ///
     /// The device is down; [`Tap::set_up`] brings it up. Its queue towards the reader takes 2048 packets.
-    /// Needs `CAP_NET_ADMIN` over the namespace
-    /// and read and write permission on `/dev/net/tun`.
+    /// Needs read and write permission on `/dev/net/tun`, and `CAP_NET_ADMIN` over the namespace; not
+    /// the latter where a persistent device belongs to this user.
     pub fn create(name: &str) -> Result<Tap, Error> {
         let tap = Tap::open(name, 0)?;
         // Not being able to costs packets under load, and nothing else.
@@ -283,18 +283,22 @@ impl Tap {
         Ok(())
     }
 
-    /// Brings the device up. The device must be in the calling thread's network namespace.
+    /// Brings the device up. The device must be in the calling thread's network namespace. Needs no
+    /// rights where it is up already.
     pub fn set_up(&mut self) -> Result<(), Error> {
         let mut links = Links::open()?;
         let link = links.get(&self.name)?;
-        links.set_up(link.index)
+        if link.up { Ok(()) } else { links.set_up(link.index) }
     }
 
-    /// Sets the device's MTU. The device must be in the calling thread's network namespace.
+    /// Sets the device's MTU. The device must be in the calling thread's network namespace. Needs no
+    /// rights where it has that MTU already.
     pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
         let mut links = Links::open()?;
         let link = links.get(&self.name)?;
-        links.set_mtu(link.index, u32::from(mtu))?;
+        if link.mtu != u32::from(mtu) {
+            links.set_mtu(link.index, u32::from(mtu))?;
+        }
         self.mtu = mtu;
         Ok(())
     }

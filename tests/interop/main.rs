@@ -83,6 +83,7 @@ fn main() {
         Case::new("vtep_example_on_an_open_descriptor", ALL, vtep::open_descriptor),
         Case::new("vtep_example_gives_up_its_rights", ALL, rights::dropped),
         Case::new("vtep_example_starts_without_rights", ALL, rights::none_to_begin_with),
+        Case::new("vtep_example_on_a_prepared_device_without_rights", ALL, rights::prepared_device),
         Case::new("vtep_example_probes_the_kernel", ALL, rights::probe),
         Case::new("vtep_example_of_whose_devices_one_goes", ALL, vtep::one_device_of_several_goes),
         Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use overlane::linux::{Privileges, Tap, Underlay, UnderlayConfig};
 use overlane_testkit::NetNs;
 
 use crate::node::*;
+use crate::tap;
 use crate::vtep::{Process, program};
 
 fn status(process: &Process) -> String {
@@ -80,6 +81,39 @@ pub fn none_to_begin_with() {
     }
     nodes.iter().for_each(|node| has_nothing(&status(node)));
     everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], 1 << 20);
+}
+
+/// A device that outlives the program and belongs to the user needs no rights where it is as it must be.
+pub fn prepared_device() {
+    let ([one, two], _switch) = hosts();
+    let mut r = one.rtnl().unwrap();
+    one.run(|| tap::persistent("mine"));
+    let start = |more: &str| {
+        let mut command = Command::new(program());
+        command.args("--tap mine --vni 42 --local 10.99.0.1 --remote 10.99.0.2".split(' '));
+        command.args(more.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped());
+        Process::spawn_on(&one, command, || Privileges::default().give_up().unwrap())
+    };
+    let refused = |what: &str| {
+        let why = "EPERM; CAP_NET_ADMIN is needed over this network namespace";
+        (Some(1), format!("vtep: cannot {what} mine: {why}\n"))
+    };
+    assert_eq!(start("").fail(), refused("set the MTU of"));
+    r.set_mtu("mine", 1450).unwrap();
+    assert_eq!(start("").fail(), refused("bring up"));
+    r.set_up("mine").unwrap();
+    r.add_address("mine", ip("10.42.0.1"), 24).unwrap();
+    // Not once, but each time that it is started.
+    for _ in 0..2 {
+        let a = start("").ready();
+        has_nothing(&status(&a));
+        let b = "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24";
+        let b = Process::start(&two, b).ready();
+        everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], 1 << 20);
+        a.end("TERM");
+        b.end("TERM");
+        assert_eq!(r.device("mine").unwrap().mtu, 1450);
+    }
 }
 
 /// With rights and without any, the probe ends well and looks at everything that it can.

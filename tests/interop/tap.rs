@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::fs::MetadataExt;
 
 use libc::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, c_int};
 use overlane::linux::Tap;
@@ -12,6 +13,17 @@ fn attach(name: &str, flags: c_int) -> File {
     let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
     request(&file, libc::TUNSETIFF, name, flags);
     file
+}
+
+/// Makes a device that outlives the program, for the user of this process.
+pub fn persistent(name: &str) {
+    let file = attach(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    let user = std::fs::metadata("/proc/self").unwrap().st_uid();
+    for (number, value) in [(libc::TUNSETOWNER, user), (libc::TUNSETPERSIST, 1)] {
+        // SAFETY: both requests take their argument by value.
+        let done = unsafe { libc::ioctl(file.as_raw_fd(), number, libc::c_ulong::from(value)) };
+        assert_eq!(done, 0, "{name}: {}", std::io::Error::last_os_error());
+    }
 }
 
 /// What `TUNGETIFF` says of it.

@@ -91,7 +91,7 @@ impl Process {
     }
 
     /// The exit code and what it said, of a process that ends by itself.
-    fn fail(mut self) -> (Option<i32>, String) {
+    pub fn fail(mut self) -> (Option<i32>, String) {
         let mut text = String::new();
         self.errors.read_to_string(&mut text).unwrap();
         (self.child.wait().unwrap().code(), text)

@@ -28,6 +28,7 @@ use self::socket::{Reply, Socket, attributes};
 pub(super) use self::tc::{EVERY_PROTOCOL, Key, Redirect};
 use super::error::Error;
 use super::link::{Link, by_index};
+use super::sys::errno;
 use crate::addr::MacAddr;
 
 const RTM_NEWLINK: u16 = 16;
@@ -152,9 +153,12 @@ impl Route {
         let Some(link) = self.known(index) else {
             return Err(error);
         };
-        let narrow = addr.is_ipv6() && link.mtu < IPV6_MIN_MTU;
-        let hint = narrow.then_some("IPv6 needs an MTU of 1280 or more");
-        Err(error.about(format!("{addr}/{prefix_len} on {}", link.name)).hint(hint))
+        let error = error.about(format!("{addr}/{prefix_len} on {}", link.name));
+        // Each kernel has its own errno for it.
+        if addr.is_ipv6() && link.mtu < IPV6_MIN_MTU && error.errno() != Some(errno::EPERM) {
+            return Err(error.hint(Some("IPv6 needs an MTU of 1280 or more")));
+        }
+        Err(error)
     }
 }
 
@@ -186,7 +190,6 @@ fn parse_link(reply: &Reply) -> Option<Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::sys::errno;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
