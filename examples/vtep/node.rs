@@ -36,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) locals: Vec<SocketAddr>,
     /// Why superframes do not leave whole, though they might.
     pub(crate) no_tunnel: Option<Error>,
+    /// What was asked for and will not work as it may have been meant.
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Node {
@@ -109,7 +111,8 @@ impl Node {
                 Err(error) => no_tunnel = Some(error),
             }
         }
-        let mut node = Node { workers, locals: plan.locals.clone(), no_tunnel };
+        let remarks = plan.remotes.iter().filter_map(|(remote, _)| narrow_route(plan, *remote)).collect();
+        let mut node = Node { workers, locals: plan.locals.clone(), no_tunnel, remarks };
         for attachment in &plan.attachments {
             let port = node.attach(plan, attachment, mtu)?;
             node.route(plan, attachment, port, &vteps)?;
@@ -148,6 +151,18 @@ impl Node {
             tap.set_mtu(mtu)?;
         }
         let tap = queues.first().ok_or("a device without queues")?;
+        if !named && tap.mtu() > mtu {
+            self.remarks.push(format!(
+                "{tap} has an MTU of {}, and outer packets have room for {mtu}: what is longer does not arrive",
+                tap.mtu()
+            ));
+        }
+        if !tap.has_virtio_header() && plan.offload >= Offload::Gso {
+            self.remarks.push(format!(
+                "{tap} has no virtio-net header (IFF_VNET_HDR): the kernel cuts its superframes, and each packet \
+                 is a system call"
+            ));
+        }
         let mut links = Links::open()?;
         if !attachment.addresses.is_empty() {
             let index = links.get(tap.name())?.index;
@@ -277,10 +292,24 @@ fn is_there_already(error: &Error) -> bool {
     kind == Some(io::ErrorKind::AlreadyExists)
 }
 
+/// What the route to a remote takes, if there is one.
+fn route_mtu(plan: &Plan, remote: SocketAddr) -> Option<u16> {
+    let local = plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4())?;
+    let mtu = Underlay::route_mtu(local.ip(), remote.ip()).ok()?;
+    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
 /// The largest outer packet to a remote.
 fn outer_mtu(plan: &Plan, remote: SocketAddr) -> u16 {
-    let local = plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4());
-    let route = || Underlay::route_mtu(local?.ip(), remote.ip()).ok();
-    let found = || route().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)).filter(|mtu| *mtu >= 256);
+    let found = || route_mtu(plan, remote).filter(|mtu| *mtu >= 256);
     plan.mtu.or_else(found).unwrap_or(ETHERNET_MTU)
+}
+
+/// Whether less gets to a remote than was asked for.
+fn narrow_route(plan: &Plan, remote: SocketAddr) -> Option<String> {
+    let (asked, found) = (plan.mtu?, route_mtu(plan, remote)?);
+    let why = || {
+        format!("--mtu {asked}: the route to {} takes {found}, what is longer does not arrive", remote.ip())
+    };
+    (asked > found).then(why)
 }

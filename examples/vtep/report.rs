@@ -32,9 +32,13 @@ impl fmt::Display for Greeting<'_> {
         if let Some(error) = &self.0.no_tunnel {
             writeln!(f, "vtep: superframes do not leave whole: {error}")?;
         }
+        for remark in &self.0.remarks {
+            writeln!(f, "vtep: {remark}")?;
+        }
         writeln!(f, "vtep: offload {}", Used(workers))?;
         for local in &self.0.locals {
-            writeln!(f, "vtep: on {local} to {} VTEPs", tables.vteps().len())?;
+            let reached = tables.vteps().iter().filter(|(_, v)| v.config.addr.is_ipv4() == local.is_ipv4());
+            writeln!(f, "vtep: on {local} to {} VTEPs", reached.count())?;
         }
         Ok(())
     }
@@ -130,7 +134,7 @@ pub(crate) fn write(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
         let macs = tables.fdb().learned_by(Destination::Vtep(id));
         writeln!(out, ", {macs} MACs; {}", Carried(engine.vtep_counters(id)))?;
     }
-    writeln!(out, "FDB: {} of {}", tables.fdb().len(), tables.fdb().capacity())?;
+    writeln!(out, "FDB: {} of {} places", tables.fdb().len(), tables.fdb().capacity())?;
     for entry in tables.fdb().iter() {
         write!(out, "  VNI {} {} at {}", entry.vni, entry.mac, entry.destination)?;
         match entry.kind {

@@ -35,7 +35,7 @@ fn full_tables(number: usize) {
         let to = (site.hosts[0].local, PORT).into();
         site.hosts[1].ns.run(|| CROWD.fill(to, PORT, Vni::truncate(VNI))).unwrap();
         let text = report(node).unwrap();
-        // `FDB: 65540 of 131100`
+        // `FDB: 65540 of 131100 places`
         let known =
             text.lines().find_map(|l| l.strip_prefix("FDB: ")?.split(' ').next()?.parse::<u32>().ok());
         if known.is_some_and(|n| n >= CROWD.macs) {

@@ -86,6 +86,7 @@ fn main() {
         Case::new("vtep_example_on_a_prepared_device_without_rights", ALL, rights::prepared_device),
         Case::new("vtep_example_probes_the_kernel", ALL, rights::probe),
         Case::new("vtep_example_of_whose_devices_one_goes", ALL, vtep::one_device_of_several_goes),
+        Case::new("vtep_example_says_what_does_not_fit", ALL, vtep::remarks),
         Case::new("vtep_example_says_what_is_wrong", ALL, vtep::refusals),
     ];
     if !suite::is_case() {

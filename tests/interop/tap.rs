@@ -91,6 +91,15 @@ pub fn packet_information() {
     }
 }
 
+/// A TAP without a virtio-net header, up and with this MTU.
+pub fn plain(ns: &NetNs, name: &str, mtu: u32) -> File {
+    let file = ns.run(|| attach(name, IFF_TAP | IFF_NO_PI));
+    let mut r = ns.rtnl().unwrap();
+    r.set_mtu(name, mtu).unwrap();
+    r.set_up(name).unwrap();
+    file
+}
+
 pub fn own_filter() {
     let ns = NetNs::new("elsewhere").unwrap();
     for (name, own) in [("with", IFF_TAP), ("without", IFF_TAP | IFF_NO_PI)] {

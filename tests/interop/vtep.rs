@@ -1,5 +1,6 @@
 //! `examples/vtep` as a process.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use overlane_testkit::program;
 use overlane_testkit::rtnl::Vxlan;
 
 use crate::node::*;
+use crate::tap;
 
 const BYTES: u64 = 1 << 20;
 
@@ -228,6 +230,47 @@ pub fn open_descriptor() {
     a.end("TERM");
     b.end("TERM");
     gone(&one, "mine");
+}
+
+/// What is said at the start of what will not work as it may have been meant; and to how many VTEPs.
+pub fn remarks() {
+    let ([one], _switch) = hosts();
+    let node = |arguments: &str, tap: Option<File>| {
+        let stdin = tap.map_or(Stdio::null(), |tap| OwnedFd::from(tap).into());
+        Process::start_with(&one, &format!("--vni 42 {arguments}"), stdin).ready()
+    };
+    const NARROW: &str = "what is longer does not arrive\n";
+    const COST: &str = "no virtio-net header (IFF_VNET_HDR): the kernel cuts its superframes, and each packet is \
+                        a system call\n";
+    let v4 = "--local 10.99.0.1 --remote 10.99.0.2";
+
+    let plain = node(&format!("--tap-fd 0 {v4}"), Some(tap::plain(&one, "mine", 1451)));
+    let want = format!("vtep: mine has an MTU of 1451, and outer packets have room for 1450: {NARROW}");
+    assert!(plain.greeting().contains(&want), "{}", plain.greeting());
+    assert!(plain.greeting().contains(&format!("vtep: mine has {COST}")), "{}", plain.greeting());
+    drop(plain);
+    gone(&one, "mine");
+    let plain = node(&format!("--tap-fd 0 {v4} --offload batch"), Some(tap::plain(&one, "mine", 1450)));
+    assert!(!plain.greeting().contains(NARROW) && !plain.greeting().contains(COST), "{}", plain.greeting());
+    drop(plain);
+
+    let both = "--remote 10.99.0.3 --local fd99::1 --remote fd99::2";
+    let mut wide = node(&format!("--tap ol0 {v4} {both} --mtu 1501"), None);
+    for remote in ["10.99.0.2", "10.99.0.3", "fd99::2"] {
+        let want = format!("vtep: --mtu 1501: the route to {remote} takes 1500, {NARROW}");
+        assert!(wide.greeting().contains(&want), "{}", wide.greeting());
+    }
+    assert!(!wide.greeting().contains("virtio"), "{}", wide.greeting());
+    assert!(wide.greeting().ends_with("vtep: on 10.99.0.1:4789 to 2 VTEPs\n"), "{}", wide.greeting());
+    let mut line = String::new();
+    wide.errors.read_line(&mut line).unwrap();
+    assert_eq!(line, "vtep: on [fd99::1]:4789 to 1 VTEPs\n");
+    let report = wide.end("TERM");
+    let fdb = report.lines().find(|l| l.starts_with("FDB: "));
+    assert!(fdb.is_some_and(|l| l.ends_with(" places")), "{report}");
+    gone(&one, "ol0");
+    let fits = node(&format!("--tap ol0 {v4} --mtu 1500"), None);
+    assert!(!fits.greeting().contains(NARROW), "{}", fits.greeting());
 }
 
 pub fn refusals() {
