@@ -425,6 +425,14 @@ impl Rtnl {
         Ok(())
     }
 
+    /// Makes the kernel throw away what is sent to `prefix`.
+    pub fn add_blackhole(&mut self, prefix: (IpAddr, u8)) -> Result<(), Error> {
+        let message = route(prefix, RouteType::BlackHole, RouteScope::Universe);
+        let what = format!("add blackhole {}/{}", prefix.0, prefix.1);
+        self.ask(what, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        Ok(())
+    }
+
     /// Pins an IP neighbour's MAC.
     pub fn add_neighbour(&mut self, name: &str, addr: IpAddr, mac: Mac) -> Result<(), Error> {
         let mut message = NeighbourMessage::default();

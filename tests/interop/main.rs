@@ -60,6 +60,7 @@ fn main() {
         Case::new("routed_packets_too_big_are_answered", ALL, routed::too_big),
         Case::new("the_kernel_cuts_superframes_as_we_do", ALL, offload::cuts),
         Case::new("the_kernel_undoes_what_we_merge", ALL, offload::joins),
+        Case::new("a_path_that_takes_nothing_does_not_end_segmenting", ALL, offload::blackhole),
         Case::new("tunnel_offload_over_ipv4", ALL, tunnel::between_nodes_over_ipv4),
         Case::new("tunnel_offload_over_ipv6", ALL, tunnel::between_nodes_over_ipv6),
         Case::new("tunnel_offload_cut_by_the_kernel_over_ipv4", ALL, tunnel::cut_by_the_kernel_over_ipv4),

@@ -2,17 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use overlane::addr::{Destination, MacAddr, Vni};
+use overlane::engine::Command;
+use overlane::error::DropReason;
 use overlane::linux::offload::{Merger, VirtioNetHeader};
-use overlane::linux::{Sent, Tap};
+use overlane::linux::{Driver, Sent, Tap, UnderlayConfig};
+use overlane::table::fdb::EntryKind;
+use overlane::table::vni::VniConfig;
+use overlane::table::vtep::VtepConfig;
+use overlane::wire::vxlan::{PORT, VxlanPolicy};
 use overlane_testkit::netns::NetNs;
 
 use crate::make::*;
-use crate::node::TIMEOUT;
+use crate::node::*;
 
 /// Two TAPs on a bridge: what the first is given as a superframe comes out of the second, which has no
 /// offloads, in segments that the kernel made.
 struct Bridged {
-    _ns: NetNs,
+    ns: NetNs,
     from: Tap,
     to: Tap,
 }
@@ -29,7 +36,7 @@ impl Bridged {
             ns.run(|| tap.set_up().unwrap());
             tap
         });
-        let mut bridged = Bridged { _ns: ns, from, to };
+        let mut bridged = Bridged { ns, from, to };
         // A bridge takes a moment until its ports forward.
         let end = Instant::now() + TIMEOUT;
         let mut probe = Make::udp();
@@ -135,5 +142,67 @@ pub fn joins() {
                 }
             }
         }
+    }
+}
+
+/// The kernel refuses what goes to a blackhole with the errno of a kernel that does not cut.
+pub fn blackhole() {
+    const SEGMENTS: usize = 128;
+    const SIZE: u16 = 400;
+    let vni = Vni::truncate(42);
+    for v6 in [false, true] {
+        let Bridged { ns, mut from, to } = Bridged::new();
+        let (addrs, len) = match v6 {
+            false => (["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(ip), 32),
+            true => (["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(ip), 128),
+        };
+        let mut r = ns.rtnl().unwrap();
+        r.add_veth("d0", "d1", None).unwrap();
+        r.add_address("d0", addrs[0], len - 8).unwrap();
+        for name in ["d0", "d1"] {
+            r.set_up(name).unwrap();
+        }
+        let mut node = driver(&ns, &addrs[..1], PORT, VxlanPolicy::default(), UnderlayConfig::default());
+        add_vni(&mut node, vni, VniConfig::default());
+        add_tap(&mut node, vni, to);
+        let [peer, other] = [1, 2].map(|n: u8| {
+            let mac = [2, 0, 0, 0, 1, n];
+            r.add_neighbour("d0", addrs[usize::from(n)], mac).unwrap();
+            let vtep = add_vtep(&mut node, VtepConfig::new(addrs[usize::from(n)], PORT));
+            let (mac, at, kind) = (MacAddr(mac), Destination::Vtep(vtep), EntryKind::Static);
+            node.apply(&Command::AddMac { vni, mac, at, kind }).unwrap();
+            (mac, vtep)
+        });
+        let mut send = |node: &mut Driver, mac: MacAddr| {
+            let payload = octets(SEGMENTS * usize::from(SIZE));
+            let mut make = Make { payload, check: Check::Unfinished, ..Make::tcp() };
+            make.macs[..6].copy_from_slice(&mac.0);
+            let (before, end) = (node.counters().superframes, Instant::now() + TIMEOUT);
+            assert_eq!(from.send_with(&make.bytes(), make.virtio(SIZE)).unwrap(), Sent::Taken);
+            while node.counters().superframes == before {
+                node.turn(TIMEOUT / 100).unwrap();
+                assert!(Instant::now() < end, "the superframe does not come");
+            }
+        };
+        // Linux before 6.9 says here that it takes 64.
+        send(&mut node, peer.0);
+        let segments = node.sockets().next().unwrap().offload().segments;
+        assert!(segments >= 64);
+        send(&mut node, peer.0);
+        let sends = SEGMENTS.div_ceil(usize::from(segments)) as u64;
+        let before = node.counters().segmented_sends;
+
+        r.add_blackhole((addrs[2], len)).unwrap();
+        for _ in 0..8 {
+            send(&mut node, other.0);
+        }
+        let lost = node.engine().vtep_counters(other.1).unwrap().drops.get(DropReason::TxFailed);
+        assert_eq!(lost, 8 * SEGMENTS as u64, "IPv6: {v6}");
+        assert_eq!(node.sockets().next().unwrap().offload().segments, segments, "IPv6: {v6}");
+        for _ in 0..2 {
+            send(&mut node, peer.0);
+        }
+        assert_eq!(node.counters().segmented_sends - before, 2 * sends, "IPv6: {v6}");
+        assert_eq!(node.engine().vtep_counters(peer.1).unwrap().drops.total(), 0);
     }
 }

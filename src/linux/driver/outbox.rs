@@ -243,7 +243,10 @@ impl Outbox {
             retried = false;
             let Some(run) = waiting.next() else { return };
             if run.count > 1 && matches!(number, Some(errno::EINVAL | errno::EIO | errno::EMSGSIZE)) {
-                if number != Some(errno::EMSGSIZE) {
+                io.counters.segmenting_refused = io.counters.segmenting_refused.wrapping_add(1);
+                let taken = send_singly(mind, io, run, pieces, headers, packets);
+                // What is not taken singly either says nothing about cutting: the path takes none.
+                if taken && number != Some(errno::EMSGSIZE) {
                     // Linux before 6.9 takes 64 at most.
                     self.strikes = self.strikes.saturating_add(1);
                     let limit = match (self.strikes >= STRIKES, run.count > MAX_UDP_SEGMENTS / 2) {
@@ -251,10 +254,10 @@ impl Outbox {
                         (false, true) => MAX_UDP_SEGMENTS / 2,
                         (false, false) => MAX_UDP_SEGMENTS,
                     };
-                    underlay.limit_segments(limit);
+                    if let Some(slot) = io.sockets.get_mut(socket) {
+                        slot.socket.limit_segments(limit);
+                    }
                 }
-                io.counters.segmenting_refused = io.counters.segmenting_refused.wrapping_add(1);
-                send_singly(mind, io, run, pieces, headers, packets);
                 continue;
             }
             let reason = match underlay.judge(error, run.target.to) {
@@ -287,7 +290,8 @@ fn parts<'a>(
     members(run, pieces).flat_map(|p| p.parts(headers, packets)).filter(|part| !part.is_empty())
 }
 
-/// Sends the datagrams of a run that the kernel does not cut one by one.
+/// Sends the datagrams of a run that the kernel does not cut one by one; whether one of the length that
+/// it was to cut them to was taken.
 #[cold]
 fn send_singly<M: Mind>(
     mind: &mut M,
@@ -296,17 +300,18 @@ fn send_singly<M: Mind>(
     pieces: &[Piece],
     headers: &[u8],
     packets: &[u8],
-) {
+) -> bool {
     // They are of one length, all but the last: what is too big for the path is so for all of them.
-    let mut too_big = usize::MAX;
+    let (mut too_big, mut taken) = (usize::MAX, false);
     for piece in members(run, pieces) {
         let lost = if piece.len() >= too_big {
             Some(io.refused(Refused::TooBig, 1))
         } else {
-            let Some(slot) = io.sockets.get_mut(run.target.socket) else { return };
+            let Some(slot) = io.sockets.get_mut(run.target.socket) else { return taken };
             match slot.socket.send(&piece.parts(headers, packets), run.target.to, Some(run.ecn)) {
                 Ok(Sent::Taken) => {
                     io.counters.udp_tx = io.counters.udp_tx.wrapping_add(1);
+                    taken = taken || piece.len() == run.segment;
                     None
                 }
                 Ok(Sent::Refused(why)) => {
@@ -322,4 +327,5 @@ fn send_singly<M: Mind>(
             mind.count_drop(reason, piece.vni, Some(run.target.vtep), Some(piece.port));
         }
     }
+    taken
 }
