@@ -58,6 +58,9 @@ impl Quota {
     }
 }
 
+/// Joined writes that a device refuses, one after the other, before it is given no more.
+const STRIKES: u32 = 8;
+
 /// A device on a port, and what of its counters the engine knows.
 pub(super) struct TapSlot {
     pub(super) port: PortId,
@@ -67,10 +70,20 @@ pub(super) struct TapSlot {
     pub(super) reads: bool,
     /// The device takes joined frames, as far as we know.
     pub(super) merges: bool,
+    /// It takes joined UDP datagrams, too.
+    pub(super) merges_udp: bool,
+    /// Joined writes that it refused, one after the other.
+    refusals: u32,
     counted: TapCounters,
 }
 
 impl TapSlot {
+    /// Learns whether the device took a joined frame.
+    pub(super) fn had_joined(&mut self, taken: bool) {
+        self.refusals = if taken { 0 } else { self.refusals.saturating_add(1) };
+        self.merges = self.merges && self.refusals < STRIKES;
+    }
+
     /// Tells the engine what the device threw away since the last time.
     pub(super) fn count_lost<M: Mind>(&mut self, mind: &mut M) {
         let (now, before) = (self.tap.counters(), self.counted);
@@ -150,8 +163,9 @@ impl Io {
             _ => return Err(Error::refused("attach", tap.name(), "the port has a device")),
         }
         let counted = tap.counters();
-        let merges = tap.has_virtio_header();
-        self.taps.push(TapSlot { port, tap, quota: Quota::new(quota), reads, merges, counted });
+        let (merges, merges_udp) = (tap.has_virtio_header(), tap.offloads().udp);
+        let quota = Quota::new(quota);
+        self.taps.push(TapSlot { port, tap, quota, reads, merges, merges_udp, refusals: 0, counted });
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use super::tests::*;
 use super::*;
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::DropReason;
+use crate::linux::offload::Superframe;
 use crate::linux::sys::batch::{Outgoing, SendBatch};
 use crate::linux::sys::{self, IntOption};
 use crate::linux::tap::tests::{fake, fake_over};
@@ -24,6 +25,8 @@ use alloc::vec::Vec;
 use std::os::unix::net::UnixDatagram;
 
 const RUNGS: [Offload; 3] = [Offload::None, Offload::Batch, Offload::Gso];
+
+const THIRD: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
 
 /// Octets of Ethernet, IPv4 and TCP headers.
 const TCP_HEADERS: usize = 14 + 20 + 20;
@@ -420,13 +423,12 @@ fn devices_that_never_run_dry_leave_room_for_the_others() {
     loud.extend((0..5).map(|_| add_pod(&mut node, PortConfig::new(VNI)).1));
     let (_, quiet) = add_pod(&mut node, PortConfig::new(VNI));
     let (mut near, far_away) = (far(B), far(C));
-    let elsewhere = MacAddr([2, 0, 0, 0, 0, 3]);
-    for (mac, end) in [(PEER, &near), (elsewhere, &far_away)] {
+    for (mac, end) in [(PEER, &near), (THIRD, &far_away)] {
         let end = end.local_addr();
         let at = Destination::Vtep(add_vtep(&mut node, VtepConfig::new(end.ip(), end.port())));
         node.apply(&Command::AddMac { vni: VNI, mac, at, kind: EntryKind::Static }).unwrap();
     }
-    let (header, frame) = tcp(elsewhere, 65_000, 1400);
+    let (header, frame) = tcp(THIRD, 65_000, 1400);
     let superframe = [&header.to_bytes()[..], &frame].concat();
     let mut turn = || {
         for pod in &loud {
@@ -476,7 +478,7 @@ fn what_stands_alone_keeps_its_place_in_its_flow() {
 
 /// A pod whose device takes nothing longer than 128 pieces of 100 octets (64 in old kernels), and says
 /// so as a device says it that takes no joined frames (`EINVAL`).
-fn add_pod_that_takes_none_joined(node: &mut Driver) -> Underlay {
+fn add_pod_that_takes_none_joined(node: &mut Driver) -> (PortId, Underlay) {
     let mut end = far(C);
     end.set_offload(true).unwrap();
     let device = std::net::UdpSocket::bind((ip(C), 0)).unwrap();
@@ -485,14 +487,15 @@ fn add_pod_that_takes_none_joined(node: &mut Driver) -> Underlay {
     sys::set_option(device.as_fd(), IntOption::UDP_SEGMENT, 100).unwrap();
     let port = node.apply(&Command::AddPort(PortConfig::new(VNI))).unwrap().port().unwrap();
     node.add_tap(port, fake_over(device.into(), true)).unwrap();
-    end
+    node.plane.io.slot_mut(port).unwrap().merges_udp = true;
+    (port, end)
 }
 
 #[test]
 fn every_device_that_takes_none_joined_gets_them_one_by_one() {
     const FRAMES: usize = 14;
     let (mut node, _, pod) = bridged_on(B, Offload::Gso);
-    let mut single = [add_pod_that_takes_none_joined(&mut node), add_pod_that_takes_none_joined(&mut node)];
+    let mut single = [(); 2].map(|()| add_pod_that_takes_none_joined(&mut node).1);
     let (_, last) = add_pod(&mut node, PortConfig::new(VNI));
     let mut from = listen(&mut node, A);
     let to = (ip(B), port_of(&node)).into();
@@ -509,6 +512,79 @@ fn every_device_that_takes_none_joined_gets_them_one_by_one() {
     }
     assert_eq!((node.counters().joined, node.counters().joining_refused), (2, 2));
     assert_eq!((node.counters().tap_tx, node.engine().counters().drops.total()), (4 * FRAMES as u64, 0));
+}
+
+/// Some datagrams of one flow over TCP or UDP that may be joined.
+fn flow(dst: MacAddr, upper: u8, count: usize) -> Vec<Vec<u8>> {
+    let frames: Vec<Vec<u8>> = match upper {
+        protocol::TCP => {
+            let (header, frame) = tcp(dst, count * 1000, 1000);
+            let cut = Superframe::parse(&header, &frame).unwrap().unwrap();
+            let segment = |n| {
+                let mut headers = vec![0; cut.header_len()];
+                cut.write_header(n, &frame, &mut headers).unwrap();
+                [&headers, &frame[cut.payload(n)]].concat()
+            };
+            (0..cut.segments()).map(segment).collect()
+        }
+        _ => vec![udp(dst, &content(1000)); count],
+    };
+    let vxlan = VxlanHeader::emit(VNI, None);
+    frames.iter().map(|frame| [&vxlan[..], frame].concat()).collect()
+}
+
+fn static_at(node: &mut Driver, mac: MacAddr, port: PortId) {
+    let (at, kind) = (Destination::Port(port), EntryKind::Static);
+    node.apply(&Command::AddMac { vni: VNI, mac, at, kind }).unwrap();
+}
+
+/// As a TAP of Linux before 6.2, which has no USO.
+#[test]
+fn a_device_that_cuts_no_udp_gets_none_joined() {
+    let (mut node, port, pod) = bridged_on(B, Offload::Gso);
+    let (tap, old_pod) = fake(true);
+    let old = node.apply(&Command::AddPort(PortConfig::new(VNI))).unwrap().port().unwrap();
+    node.add_tap(old, tap).unwrap();
+    static_at(&mut node, THIRD, port);
+    static_at(&mut node, PEER, old);
+    let mut from = listen(&mut node, A);
+    let to = (ip(B), port_of(&node)).into();
+    for (dst, upper, writes) in [
+        (THIRD, protocol::UDP, [1, 0]),
+        (PEER, protocol::UDP, [0, 2]),
+        (MacAddr::BROADCAST, protocol::UDP, [2, 2]),
+        (PEER, protocol::TCP, [0, 1]),
+        (MacAddr::BROADCAST, protocol::TCP, [1, 1]),
+    ] {
+        let datagrams = flow(dst, upper, 2);
+        send_merged(&mut from, to, &datagrams, datagrams[0].len() as u16);
+        assert_eq!(turns(&mut node).datagrams, 2);
+        let seen = [&pod, &old_pod].map(|pod| core::iter::from_fn(|| got_with(pod)).count());
+        assert_eq!(seen, writes, "{dst:?} {upper}");
+    }
+    assert_eq!((node.counters().joining_refused, node.engine().counters().drops.total()), (0, 0));
+}
+
+#[test]
+fn a_device_that_refuses_joined_frames_does_not_end_joining_for_others() {
+    const FRAMES: usize = 14;
+    let (mut node, port, pod) = bridged_on(B, Offload::Gso);
+    let (refusing, mut end) = add_pod_that_takes_none_joined(&mut node);
+    static_at(&mut node, THIRD, port);
+    static_at(&mut node, PEER, refusing);
+    let mut from = listen(&mut node, A);
+    let to = (ip(B), port_of(&node)).into();
+    for round in 1..=10 {
+        for (dst, upper) in [(PEER, protocol::UDP), (THIRD, protocol::TCP)] {
+            let datagrams = flow(dst, upper, FRAMES);
+            send_merged(&mut from, to, &datagrams, datagrams[0].len() as u16);
+            assert_eq!(turns(&mut node).datagrams, FRAMES);
+        }
+        assert_eq!(all(&mut end).len(), FRAMES, "one by one");
+        assert_eq!(got_with(&pod).map(|(_, whole)| whole.len()), Some(TCP_HEADERS + FRAMES * 1000));
+        assert_eq!(node.counters().joining_refused, round.min(8), "then it is given no more");
+    }
+    assert_eq!(node.engine().counters().drops.total(), 0);
 }
 
 /// Options that a socket came with add control messages before the one that tells the segment size.

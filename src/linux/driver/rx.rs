@@ -28,9 +28,6 @@ pub(super) const SOCKET_FRAMES: usize = SOCKET_QUOTA * 64;
 /// Frames that are decided on and merged together.
 const FRAMES: usize = 1024;
 
-/// Writes that are refused to be joined, one after the other, before no more are tried.
-const STRIKES: u32 = 8;
-
 /// A lane of the merger that is a VNI's flood list and no port.
 const FLOOD: u32 = 1 << 31;
 
@@ -76,7 +73,6 @@ pub(super) struct Rx {
     merge: bool,
     /// How many datagrams one call receives.
     at_once: usize,
-    strikes: u32,
 }
 
 impl Rx {
@@ -89,7 +85,6 @@ impl Rx {
             merger: Merger::new(FRAMES),
             merge: level >= Offload::Gso,
             at_once: if level == Offload::None { 1 } else { SOCKET_QUOTA },
-            strikes: 0,
         }
     }
 
@@ -232,7 +227,7 @@ impl Rx {
             for frame in batch {
                 let Some((at, got)) = places.next() else { return total };
                 let (range, vni) = (frame.range(), frame.vni());
-                let (lane, joins) = match frame.verdict() {
+                let (lane, joined) = match frame.verdict() {
                     // Alone, it has nobody to be joined with.
                     Some(Verdict::ToPort(port)) if N == 1 => {
                         let header = if got.uso > 0 { uso_header(frame.bytes(), got.uso) } else { None };
@@ -242,12 +237,19 @@ impl Rx {
                         continue;
                     }
                     Some(Verdict::ToPort(port)) => {
-                        (u32::from(port.0), *merge && takes_joined(io, port, frame.bytes()))
+                        let joined = merge.then(|| Joined::of(io, port, frame.bytes()));
+                        (u32::from(port.0), joined.unwrap_or_default())
                     }
                     Some(Verdict::Flood(vni)) => {
-                        let mut ports = flood_ports(mind, vni);
-                        let joins = *merge && ports.all(|port| takes_joined(io, port, frame.bytes()));
-                        (FLOOD | vni.get(), joins)
+                        let mut joined = Joined { any: *merge, udp: *merge };
+                        for port in flood_ports(mind, vni) {
+                            let one = Joined::of(io, port, frame.bytes());
+                            joined = Joined { any: joined.any && one.any, udp: joined.udp && one.udp };
+                            if !joined.any {
+                                break;
+                            }
+                        }
+                        (FLOOD | vni.get(), joined)
                     }
                     Some(Verdict::Punt(reason)) => {
                         punt(mind, io, now, frame, got.from, reason);
@@ -258,7 +260,8 @@ impl Rx {
                 let number = items.len();
                 let start = at.saturating_add(range.start) as u32;
                 let item = Item { at: start, len: range.len() as u32, lane, vni, uso: got.uso };
-                let taken = if joins && item.uso == 0 {
+                merger.merge_udp(joined.udp);
+                let taken = if joined.any && item.uso == 0 {
                     merger.push(number as u16, lane, frame.bytes())
                 } else {
                     merger.push_alone(number as u16, lane, frame.bytes())
@@ -277,7 +280,7 @@ impl Rx {
 
     /// Writes the frames that were noted, joined where they may be.
     fn deliver<M: Mind>(&mut self, mind: &mut M, io: &mut Io) {
-        let Rx { rooms, items, merger, strikes, merge, .. } = self;
+        let Rx { rooms, items, merger, .. } = self;
         for group in merger.groups() {
             let Some(item) = items.get(usize::from(group.head())).copied() else { continue };
             let lane = item.lane;
@@ -307,8 +310,12 @@ impl Rx {
             }
             for n in 0..ports {
                 let Some(port) = port_at(mind, n) else { continue };
-                match write_group(io, rooms, items, merger, &group, port) {
-                    Ok(()) => *strikes = 0,
+                let written = write_group(io, rooms, items, merger, &group, port);
+                if let (Some(slot), Ok(()) | Err(Refusal::Join)) = (io.slot_mut(port), &written) {
+                    slot.had_joined(written.is_ok());
+                }
+                match written {
+                    Ok(()) => {}
                     Err(Refusal::Lost(reason)) => {
                         for _ in 0..group.frames() {
                             mind.count_drop(reason, item.vni, None, Some(port));
@@ -321,8 +328,6 @@ impl Rx {
                             *to = from;
                         }
                         io.counters.joining_refused = io.counters.joining_refused.wrapping_add(1);
-                        *strikes = strikes.saturating_add(1);
-                        *merge = *strikes < STRIKES;
                         for (number, _) in merger.parts(&group) {
                             let Some(item) = items.get(usize::from(number)).copied() else { continue };
                             write_one(mind, io, rooms, &item, port);
@@ -342,13 +347,23 @@ fn flood_ports<M: Mind>(mind: &M, vni: Vni) -> impl Iterator<Item = PortId> + '_
     tables.vnis().index_of(vni).into_iter().flat_map(|index| tables.floods().ports(index))
 }
 
-/// Whether a frame may become a part of a joined one on the device of this port.
-#[inline]
-fn takes_joined(io: &Io, port: PortId, frame: &[u8]) -> bool {
-    io.slot(port).is_some_and(|slot| {
-        let mtu = usize::from(slot.tap.mtu());
-        slot.merges && (frame.len() <= mtu || frame.len().saturating_sub(link_len(frame)) <= mtu)
-    })
+/// Whether a frame may become a part of a joined one on a device.
+#[derive(Debug, Clone, Copy, Default)]
+struct Joined {
+    any: bool,
+    /// Even if it is of UDP, which Linux takes joined since 6.2.
+    udp: bool,
+}
+
+impl Joined {
+    #[inline]
+    fn of(io: &Io, port: PortId, frame: &[u8]) -> Joined {
+        io.slot(port).map_or(Joined::default(), |slot| {
+            let mtu = usize::from(slot.tap.mtu());
+            let fits = frame.len() <= mtu || frame.len().saturating_sub(link_len(frame)) <= mtu;
+            Joined { any: slot.merges && fits, udp: slot.merges_udp }
+        })
+    }
 }
 
 /// Why a joined frame was not written.

@@ -63,6 +63,7 @@ pub(super) fn add_pod(driver: &mut Driver, config: PortConfig) -> (PortId, UnixD
     let (tap, far) = fake(true);
     let port = driver.apply(&Command::AddPort(config)).unwrap().port().unwrap();
     driver.add_tap(port, tap).unwrap();
+    driver.plane.io.slot_mut(port).unwrap().merges_udp = true;
     (port, far)
 }
 
