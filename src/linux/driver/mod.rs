@@ -125,16 +125,14 @@ impl Clock {
     }
 }
 
-/// Keeps the time that a driver worked out of what it takes for the time between packets: beside a loud
-/// device, those of a quiet one come one turn apart, however fast they come.
+/// Keeps the time that a driver worked out of what it takes for the time between packets: those of a
+/// device that waits meanwhile come one turn apart, however fast they come. One frame is work enough: a
+/// flood to many VTEPs.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    /// Microseconds of turns with many packets.
+    /// Microseconds of turns with packets.
     work: u64,
 }
-
-/// A turn with so many packets is worth another look at the clock.
-const MANY: usize = 4;
 
 impl Pace {
     /// The time, and microseconds less those of work.
@@ -144,7 +142,7 @@ impl Pace {
 
     /// Learns that a turn that began at `clock` has ended now.
     fn worked(&mut self, turn: &Turn, clock: Clock, start: std::time::Instant) {
-        if turn.frames.saturating_add(turn.datagrams) >= MANY {
+        if turn.frames > 0 || turn.datagrams > 0 {
             let now = Clock::read(start).micros;
             self.work = self.work.saturating_add(now.saturating_sub(clock.micros));
         }

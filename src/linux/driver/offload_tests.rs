@@ -241,6 +241,31 @@ fn small_frames_of_any_flow_leave_together_and_in_order() {
 }
 
 #[test]
+fn a_flood_to_many_vteps_leaves_in_one_send_for_each() {
+    const FRAMES: usize = 8;
+    let (mut a, _, pod) = bridged_on(A, Offload::Gso);
+    let mut ends: Vec<_> = (10..26).map(|n| listen(&mut a, &format!("127.0.0.{n}"))).collect();
+    // A device that had a superframe is asked for several frames.
+    let (header, superframe) = tcp(MacAddr::BROADCAST, 200, 100);
+    put_with(&pod, header, &superframe);
+    turns(&mut a);
+    for far in &mut ends {
+        assert_eq!(all(far).len(), 2);
+    }
+    let before = a.counters();
+    for n in 0..FRAMES {
+        put_with(&pod, UDP_CHECK, &udp(MacAddr::BROADCAST, &[n as u8; 40]));
+    }
+    assert_eq!(a.turn(SOON).unwrap().frames, FRAMES);
+    for far in &mut ends {
+        let numbers: Vec<_> = all(far).iter().map(|d| usize::from(payload(&d[8..])[0])).collect();
+        assert_eq!(numbers, Vec::from_iter(0..FRAMES));
+    }
+    assert_eq!(a.counters().segmented_sends - before.segmented_sends, ends.len() as u64);
+    assert_eq!(a.counters().udp_tx - before.udp_tx, (ends.len() * FRAMES) as u64);
+}
+
+#[test]
 fn what_stays_on_the_node_stays_whole() {
     let (mut a, _, pod) = bridged_on(A, Offload::Gso);
     let (near, near_pod) = add_pod(&mut a, PortConfig::new(VNI));

@@ -26,8 +26,9 @@ const PARTS: usize = 1024;
 pub(super) const HEADERS: usize = 128 << 10;
 /// Octets of one send: with Ethernet, IPv6 and UDP headers less than the 65,536 of a superframe.
 const MAX_OCTETS: usize = 65_400;
-/// VTEPs whose last run is kept in mind.
-const OPEN: usize = 8;
+/// Places for last runs, each of one VTEP and socket: with as many as there are runs, a flood closes
+/// none of its own.
+const OPEN: usize = RUNS;
 /// Sends that are refused to be cut, one after the other, before no more are tried.
 const STRIKES: u8 = 8;
 
@@ -81,6 +82,20 @@ pub(super) struct Target {
     pub(super) socket: usize,
 }
 
+impl Target {
+    /// Datagrams of one key keep their order.
+    fn key(&self) -> (VtepId, usize) {
+        (self.vtep, self.socket)
+    }
+
+    /// Its place among the last runs. VTEPs have the lowest ids that are free, so those of a flood lie side
+    /// by side; the golden section of all places sets the sockets far apart.
+    fn place(&self) -> usize {
+        const APART: usize = 157;
+        usize::from(self.vtep.0).wrapping_add(self.socket.wrapping_mul(APART)) % OPEN
+    }
+}
+
 /// Datagrams of equal length to one VTEP; the last one may be shorter.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -100,9 +115,10 @@ pub(super) struct Outbox {
     headers_used: usize,
     pieces: Vec<Piece>,
     runs: Vec<Run>,
-    /// Places in `runs`: no two of one VTEP and socket, so that what goes to a VTEP keeps its order.
+    /// For each place, the number of the run that began there last. A datagram is added to the last run of
+    /// its VTEP and socket or begins another, so that they keep their order. Numbers of earlier flushes
+    /// stay: whatever run has such a number now is not of this place, else it had put its own here.
     open: [u32; OPEN],
-    next_open: usize,
     batch: SendBatch,
     strikes: u8,
 }
@@ -116,7 +132,6 @@ impl Outbox {
             pieces: Vec::with_capacity(PIECES),
             runs: Vec::with_capacity(RUNS),
             open: [NOWHERE; OPEN],
-            next_open: 0,
             batch: SendBatch::new(messages, PARTS),
             strikes: 0,
         }
@@ -133,8 +148,7 @@ impl Outbox {
 
     /// Whether something waits for this VTEP and socket.
     pub(super) fn holds(&self, target: &Target) -> bool {
-        let key = (target.vtep, target.socket);
-        self.runs.iter().any(|run| (run.target.vtep, run.target.socket) == key)
+        self.runs.iter().any(|run| run.target.key() == target.key())
     }
 
     /// Room for `len` octets of headers that stay until the next flush.
@@ -155,12 +169,10 @@ impl Outbox {
     #[inline]
     pub(super) fn push(&mut self, piece: Piece, target: &Target, ecn: u8, segments: u16) {
         let (at, len) = (self.pieces.len() as u32, piece.len());
-        let key = (target.vtep, target.socket);
-        let found = self.open.iter().position(|o| {
-            self.runs.get(*o as usize).is_some_and(|r| (r.target.vtep, r.target.socket) == key)
-        });
-        let run = found.and_then(|f| self.open.get(f)).and_then(|o| self.runs.get_mut(*o as usize));
-        if let Some(run) = run
+        let place = target.place();
+        let last = self.open.get(place).and_then(|last| self.runs.get_mut(*last as usize));
+        if let Some(run) = last
+            && run.target.key() == target.key()
             && !run.closed
             && run.ecn == ecn
             && len <= run.segment
@@ -177,12 +189,8 @@ impl Outbox {
             self.pieces.push(piece);
             return;
         }
-        let slot = found.unwrap_or_else(|| {
-            self.next_open = (self.next_open + 1) % OPEN;
-            self.next_open
-        });
-        if let Some(slot) = self.open.get_mut(slot) {
-            *slot = self.runs.len() as u32;
+        if let Some(last) = self.open.get_mut(place) {
+            *last = self.runs.len() as u32;
         }
         let closed = len == 0 || len > usize::from(u16::MAX);
         let (target, segment, octets) = (*target, len, len);
@@ -198,7 +206,6 @@ impl Outbox {
             }
             self.pieces.clear();
             self.runs.clear();
-            self.open = [NOWHERE; OPEN];
         }
         if !keep_headers {
             self.headers_used = 0;
@@ -328,4 +335,70 @@ fn send_singly<M: Mind>(
         }
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{A, driver_with};
+    use super::*;
+    use crate::linux::DriverConfig;
+    use alloc::collections::BTreeMap;
+
+    fn target(vtep: u16, socket: usize) -> Target {
+        Target { vtep: VtepId(vtep), to: ([192, 0, 2, 1], 4789).into(), socket }
+    }
+
+    /// Some of these share a place.
+    #[test]
+    fn datagrams_of_one_vtep_and_socket_keep_their_order() {
+        let mut node = driver_with(A, &DriverConfig::default());
+        let (mut outbox, mut io) = (Outbox::new(Offload::Gso), Io::new(0));
+        assert_eq!(target(1, 0).place(), target(257, 0).place());
+        let mut state = 1u32;
+        for flush in 0..50 {
+            let mut want: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+            while !outbox.is_full() {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let random = (state >> 16) as usize;
+                // Streaks, as flows come in, and now and then another length or mark.
+                let target = target([0, 1, 256, 257, 513][random % 5], random / 5 % 3);
+                let (len, ecn) = (if random % 7 == 0 { 90 } else { 100 }, u8::from(random % 11 == 0));
+                for _ in 0..random / 256 % 32 {
+                    if outbox.is_full() {
+                        break;
+                    }
+                    let number = outbox.pieces.len();
+                    let piece = Piece::new(number..number + len, 0..0, None, PortId(0));
+                    outbox.push(piece, &target, ecn, 20);
+                    want.entry(target.key()).or_default().push(number as u32);
+                }
+            }
+            let mut sent: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+            for run in &outbox.runs {
+                let pieces = members(run, &outbox.pieces).map(|piece| piece.head);
+                sent.entry(run.target.key()).or_default().extend(pieces);
+            }
+            assert_eq!(sent, want, "flush {flush}");
+            assert!(outbox.runs.iter().any(|run| run.count == 20));
+            outbox.flush(&mut node.engine, &mut io, &[], false);
+        }
+    }
+
+    #[test]
+    fn other_vteps_and_other_sockets_close_no_run() {
+        let many = RUNS - 1;
+        let vteps: Vec<_> = (0..many).map(|n| target(n as u16, 1)).collect();
+        let sockets: Vec<_> = (0..many).map(|n| target(7, n)).collect();
+        for targets in [vteps, sockets] {
+            let mut outbox = Outbox::new(Offload::Gso);
+            for number in 0..PIECES / RUNS {
+                for target in &targets {
+                    assert!(!outbox.is_full());
+                    let piece = Piece::new(number..number + 100, 0..0, None, PortId(0));
+                    outbox.push(piece, target, 0, 128);
+                }
+            }
+            assert_eq!(outbox.runs.len(), many);
+        }
+    }
 }

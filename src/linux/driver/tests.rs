@@ -540,8 +540,9 @@ fn it_runs_until_it_is_told_to_stop() {
 fn the_time_that_a_turn_took_does_not_part_packets() {
     let start = std::time::Instant::now();
     let past = |micros: u64| Clock { now: Instant::ZERO, micros };
-    let busy = Turn { frames: 32, ..Turn::default() };
-    for (turn, asked_for) in [(busy, 8), (Turn { frames: 1, ..Turn::default() }, 1)] {
+    let frame = Turn { frames: 1, ..Turn::default() };
+    let datagram = Turn { datagrams: 1, ..Turn::default() };
+    for (turn, asked_for) in [(frame, 8), (datagram, 8), (Turn::default(), 1)] {
         let (mut pace, mut quota) = (Pace::default(), Quota::new(256));
         std::thread::sleep(Duration::from_millis(1));
         let first = Clock::read(start);
