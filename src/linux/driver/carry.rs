@@ -205,6 +205,13 @@ impl Io {
         self.sockets.push(SocketSlot { socket, receives, quota: Quota::new(quota), counted });
     }
 
+    /// Undoes the last [`add_socket`](Io::add_socket).
+    pub(super) fn remove_last_socket(&mut self) {
+        let Some(slot) = self.sockets.pop() else { return };
+        let family = if slot.socket.local_addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        family.pop();
+    }
+
     /// The place of the socket for a flow to this address.
     #[inline]
     pub(super) fn socket_for(&self, to: SocketAddr, flow: u32) -> Option<usize> {

@@ -295,7 +295,8 @@ impl Driver {
     /// turned on or off as [`DriverConfig::offload`] says.
     ///
     /// # Errors
-    /// The engine has no such port, or the port has a device, or there are too many descriptors.
+    /// The engine has no such port, or the port has a device; or the kernel cannot wait for this one, or for
+    /// no more of them. Nothing has changed then, but that the device is closed.
     pub fn add_tap(&mut self, port: PortId, tap: Tap) -> Result<(), Error> {
         check_port(&self.engine, port, &tap)?;
         self.plane.add_tap(port, tap, true)
@@ -327,7 +328,8 @@ impl Driver {
     ///
     /// # Errors
     /// The engine has no local address of the socket's family; or the socket sends zero UDP checksums
-    /// and the kernel is to cut datagrams ([`Offload::Gso`]), which exclude each other.
+    /// and the kernel is to cut datagrams ([`Offload::Gso`]), which exclude each other; or there are too many
+    /// descriptors.
     pub fn add_socket(&mut self, socket: Underlay) -> Result<(), Error> {
         check_family(&self.engine, &socket)?;
         self.plane.add_socket(socket, true)
@@ -432,14 +434,19 @@ impl Plane {
         }
         tap.set_offloads(self.config.offload >= Offload::Gso);
         self.io.add_tap(port, tap, reads, TAP_QUOTA)?;
-        self.renew()
+        let watched = self.renew();
+        if watched.is_err() {
+            drop(self.io.remove_tap(port));
+        }
+        watched
     }
 
     fn remove_tap(&mut self, port: PortId) -> Option<Tap> {
         let mut tap = self.io.remove_tap(port)?;
         tap.set_offloads(false);
-        if let Err(error) = self.renew() {
-            self.io.failure.get_or_insert(error);
+        if self.renew().is_err() {
+            // The old set tells of places that others have now.
+            self.watch = Watch::polling(&self.io);
         }
         Some(tap)
     }
@@ -450,7 +457,11 @@ impl Plane {
             socket.without_flow_label()?;
         }
         self.io.add_socket(socket, receives, SOCKET_QUOTA);
-        self.renew()
+        let watched = self.renew();
+        if watched.is_err() {
+            self.io.remove_last_socket();
+        }
+        watched
     }
 
     fn add_tunnel(&mut self, mut tunnel: Tunnel, engine: &Engine<Heap>) -> Result<(), Error> {

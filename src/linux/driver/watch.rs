@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::carry::Io;
+use super::carry::{Io, TapSlot};
 use crate::linux::sys::PollFds;
 use crate::linux::sys::epoll::Epoll;
 
@@ -57,38 +57,47 @@ pub(super) struct Watch {
     by_set: bool,
 }
 
+/// The devices that are read from, with their places.
+fn readers(io: &Io) -> impl Iterator<Item = (usize, &TapSlot)> {
+    io.taps.iter().enumerate().filter(|(_, slot)| slot.reads)
+}
+
 impl Watch {
     /// Takes note that devices or sockets came or went.
+    ///
+    /// # Errors
+    /// The kernel takes no set of them; nothing has changed then.
     pub(super) fn renew(&mut self, io: &Io) -> io::Result<()> {
-        *self = Watch {
-            fds: core::mem::take(&mut self.fds),
-            sockets: core::mem::take(&mut self.sockets),
-            taps: core::mem::take(&mut self.taps),
-            ..Watch::default()
-        };
-        self.fds.clear();
-        self.taps.clear();
-        self.sockets.clear();
-        for (place, slot) in io.sockets.iter().enumerate().filter(|(_, slot)| slot.receives) {
-            self.fds.push(slot.socket.as_fd(), false);
-            self.sockets.push(place);
-        }
+        let mut new = Watch::polling(io);
         let mut set = Epoll::new(EVENTS)?;
-        let taps = io.taps.iter().enumerate().filter(|(_, slot)| slot.reads);
-        self.many = taps.clone().count() > DIRECT;
-        for (place, slot) in taps {
+        for (place, slot) in readers(io) {
             set.add(slot.tap.as_fd(), TAP | place as u64)?;
-            if !self.many {
-                self.fds.push(slot.tap.as_fd(), false);
-                self.taps.push(place);
+        }
+        new.many = new.taps.len() > DIRECT;
+        if new.many {
+            for _ in new.taps.drain(..) {
+                new.fds.pop();
             }
+            new.fds.push(set.as_fd(), false);
         }
-        if self.many {
-            self.fds.push(set.as_fd(), false);
-        }
-        self.set = Some(set);
-        self.calm(io);
+        new.set = Some(set);
+        new.calm(io);
+        *self = new;
         Ok(())
+    }
+
+    /// Where the kernel takes no set: `poll` tells of all devices and sockets.
+    pub(super) fn polling(io: &Io) -> Watch {
+        let mut watch = Watch::default();
+        for (place, slot) in io.sockets.iter().enumerate().filter(|(_, slot)| slot.receives) {
+            watch.fds.push(slot.socket.as_fd(), false);
+            watch.sockets.push(place);
+        }
+        for (place, slot) in readers(io) {
+            watch.fds.push(slot.tap.as_fd(), false);
+            watch.taps.push(place);
+        }
+        watch
     }
 
     /// Puts the sockets into the set; where that fails, `poll` tells of them as before.

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
@@ -6,6 +7,7 @@ use super::tests::*;
 use super::*;
 use crate::addr::MacAddr;
 use crate::linux::UnderlayConfig;
+use crate::linux::tap::tests::{fake, fake_over};
 use crate::table::port::PortConfig;
 use crate::table::vni::VniConfig;
 use crate::table::vtep::VtepConfig;
@@ -97,6 +99,66 @@ fn devices_and_sockets_that_come_while_there_is_a_stream_are_heard() {
 #[test]
 fn a_file_that_no_set_takes_wakes() {
     let (mut node, ..) = node(1);
-    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let file = File::open("/proc/self/exe").unwrap();
     assert!(node.run_for(file.as_fd(), SOON).unwrap().woken);
+}
+
+/// `epoll` says `EPERM` of it.
+fn no_device() -> Tap {
+    fake_over(File::options().read(true).write(true).open("/dev/null").unwrap().into(), true)
+}
+
+#[test]
+fn a_device_that_cannot_be_waited_for_changes_nothing() {
+    for count in [1, 16, 17] {
+        let (mut node, mut pods, mut far) = node(count);
+        let port = node.apply(&Command::AddPort(PortConfig::new(VNI))).unwrap().port().unwrap();
+        for _ in 0..2 {
+            let error = node.add_tap(port, no_device()).unwrap_err();
+            assert_eq!(error.to_string(), "cannot wait for devices and sockets: EPERM");
+            assert!(node.tap(port).is_none());
+            put(&pods[0], &frame(POD, 0));
+            assert_eq!(node.turn(SOON).unwrap().frames, 1, "the others are watched");
+            all_are_heard(&mut node, &pods, &mut far);
+        }
+        let (tap, pod) = fake(true);
+        node.add_tap(port, tap).unwrap();
+        pods.push(pod);
+        all_are_heard(&mut node, &pods, &mut far);
+    }
+}
+
+/// As where the kernel has no memory for another set.
+#[test]
+fn devices_are_heard_where_there_is_no_set() {
+    for count in [3, 20] {
+        let (mut node, pods, _far) = node(count);
+        let ports: Vec<_> = node.taps().map(|(port, _)| port).collect();
+        node.plane.io.slot_mut(ports[0]).unwrap().tap = no_device();
+        let sockets =
+            [(); 2].map(|()| Underlay::bind((ip(A), 0).into(), &UnderlayConfig::default()).unwrap());
+        let [first, second] = sockets;
+        assert!(node.add_socket(first).is_err());
+        assert_eq!(node.sockets().count(), 1);
+        // Another one has its place now.
+        assert!(node.remove_tap(ports[1]).is_some());
+        let all_pass = |node: &mut Driver| {
+            for (n, pod) in pods.iter().enumerate().skip(2) {
+                let before = node.counters().udp_tx;
+                put(pod, &frame(MacAddr::BROADCAST, n as u8));
+                let end = std::time::Instant::now() + 12 * SOON;
+                while node.counters().udp_tx == before {
+                    node.turn(SOON).unwrap();
+                    assert!(std::time::Instant::now() < end, "pod {n} of {count}");
+                }
+            }
+        };
+        all_pass(&mut node);
+        assert!(!node.plane.watch.is_calm());
+        assert!(node.remove_tap(ports[0]).is_some());
+        assert!(node.plane.watch.is_calm(), "there is a set again");
+        node.add_socket(second).unwrap();
+        all_pass(&mut node);
+        assert_eq!(node.sockets().count(), 2);
+    }
 }
