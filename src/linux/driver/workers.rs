@@ -143,7 +143,8 @@ impl Workers {
     /// workers, only the first workers read from it, and the others write to the first queue.
     ///
     /// # Errors
-    /// The engine has no such port, or the port has a device; there is no queue, or more than workers.
+    /// The engine has no such port, or the port has a device; there is no queue, or more than workers; or as
+    /// [`Driver::add_tap`](super::Driver::add_tap). Nothing has changed then, but that the device is closed.
     pub fn add_tap(&mut self, port: PortId, queues: Vec<Tap>) -> Result<(), Error> {
         let Some(first) = queues.first() else {
             return Err(Error::refused("attach", "a device", "it has no queues"));
@@ -158,10 +159,13 @@ impl Workers {
         let missing = self.planes.len().saturating_sub(queues.len());
         let spare = (0..missing).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
         let readers = queues.len();
-        for (n, (plane, queue)) in self.planes.iter_mut().zip(queues.into_iter().chain(spare)).enumerate() {
-            plane.add_tap(port, queue, n < readers)?;
+        let queues = queues.into_iter().chain(spare).enumerate();
+        let mut each = self.planes.iter_mut().zip(queues);
+        let added = each.try_for_each(|(plane, (n, queue))| plane.add_tap(port, queue, n < readers));
+        if added.is_err() {
+            drop(self.remove_tap(port));
         }
-        Ok(())
+        added
     }
 
     /// Takes a device off its port: its queues, their offloads turned off.

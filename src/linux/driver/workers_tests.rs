@@ -9,7 +9,7 @@ use super::*;
 use crate::addr::{Destination, MacAddr};
 use crate::engine::{Capacity, EngineConfig};
 use crate::error::DropReason;
-use crate::linux::tap::tests::fake;
+use crate::linux::tap::tests::{fake, fake_over};
 use crate::linux::{Poll, UnderlayConfig, VirtioNetHeader};
 use crate::table::Seed;
 use crate::table::port::PortConfig;
@@ -125,6 +125,13 @@ fn fewer_queues_and_sockets_than_workers_will_do() {
     assert!(refused(a.add_tap(port, Vec::new())).ends_with("it has no queues"));
     assert!(refused(a.add_tap(first, vec![fake(true).0])).ends_with("the port has a device"));
     assert!(refused(a.add_sockets(Vec::new())).ends_with("it is empty"));
+    // The second queue cannot be waited for: the first one is let go of again.
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let queues = vec![fake(true).0, fake_over(file.into(), true)];
+    assert!(refused(a.add_tap(port, queues)).ends_with("EPERM"));
+    assert!(a.tap(port).is_none());
+    a.add_tap(port, vec![fake(true).0]).unwrap();
+    assert_eq!(a.remove_tap(port).len(), 3);
     assert_eq!((a.taps().count(), a.taps_mut(first).count()), (2, 3));
     assert_eq!((a.remove_tap(first).len(), a.taps().count()), (3, 1));
 }
