@@ -464,6 +464,13 @@ impl Plane {
         watched
     }
 
+    fn remove_last_socket(&mut self) {
+        self.io.remove_last_socket();
+        if self.renew().is_err() {
+            self.watch = Watch::polling(&self.io);
+        }
+    }
+
     fn add_tunnel(&mut self, mut tunnel: Tunnel, engine: &Engine<Heap>) -> Result<(), Error> {
         if self.config.offload < Offload::Tunnel {
             return Err(Error::refused("send by", "a tunnel", "the driver is not to use one"));

@@ -66,7 +66,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// ```
 pub struct Workers {
     engine: Engine<Heap>,
-    planes: Vec<Plane>,
+    pub(super) planes: Vec<Plane>,
     /// One for each plane, unless that is the only one.
     contexts: Vec<Context<Heap>>,
     start: std::time::Instant,
@@ -208,10 +208,8 @@ impl Workers {
         let missing = self.planes.len().saturating_sub(sockets.len());
         let spare = (0..missing).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
         let receivers = sockets.len();
-        for (n, (plane, socket)) in self.planes.iter_mut().zip(sockets.into_iter().chain(spare)).enumerate() {
-            plane.add_socket(socket, n < receivers)?;
-        }
-        Ok(())
+        let sockets = sockets.into_iter().chain(spare).map(Ok);
+        self.add_to_each(sockets, receivers)
     }
 
     /// Adds a socket that all workers send by and nobody reads from: one on a port of its own. Flows
@@ -221,13 +219,25 @@ impl Workers {
     /// As [`Driver::add_socket`](super::Driver::add_socket).
     pub fn add_sender(&mut self, socket: Underlay) -> Result<(), Error> {
         check_family(&self.engine, &socket)?;
-        let (last, others) = self.planes.split_last_mut().ok_or_else(|| {
-            Error::refused("use as an underlay", socket.local_addr().to_string(), "there are no workers")
-        })?;
-        for plane in others {
-            plane.add_socket(socket.try_clone()?, false)?;
+        let others = self.planes.len().saturating_sub(1);
+        let clones = (0..others).map(|_| socket.try_clone()).collect::<Vec<_>>();
+        self.add_to_each(clones.into_iter().chain([Ok(socket)]), 0)
+    }
+
+    /// Gives each worker its socket, of which the first so many are received by; or none any.
+    fn add_to_each(
+        &mut self,
+        sockets: impl Iterator<Item = Result<Underlay, Error>>,
+        receivers: usize,
+    ) -> Result<(), Error> {
+        for (n, socket) in sockets.enumerate() {
+            let Some(plane) = self.planes.get_mut(n) else { return Ok(()) };
+            if let Err(error) = socket.and_then(|socket| plane.add_socket(socket, n < receivers)) {
+                self.planes.iter_mut().take(n).for_each(Plane::remove_last_socket);
+                return Err(error);
+            }
         }
-        last.add_socket(socket, false)
+        Ok(())
     }
 
     /// The underlay sockets of the first worker.

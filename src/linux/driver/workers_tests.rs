@@ -209,3 +209,21 @@ fn what_one_device_teaches_keeps_nothing_else_from_being_learned() {
         assert_eq!(a.engine().counters().not_learned, 996, "{threads} threads");
     }
 }
+
+#[test]
+fn sockets_that_one_worker_cannot_have_no_worker_has() {
+    let mut a = workers(A, 3);
+    let (port, _pods) = add_pod(&mut a, 3);
+    let counts = |a: &Workers| a.planes.iter().map(|plane| plane.io.sockets.len()).collect::<Vec<_>>();
+    // From here on the last worker can wait for nothing new.
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    a.planes[2].io.slot_mut(port).unwrap().tap = fake_over(file.into(), true);
+    let group = || Underlay::bind_group((ip(A), 0).into(), &UnderlayConfig::default(), 3).unwrap();
+    assert!(a.add_sockets(group()).is_err());
+    assert!(a.add_sender(group().remove(0)).is_err());
+    assert_eq!(counts(&a), [1, 1, 1]);
+    a.remove_tap(port);
+    a.add_sockets(group()).unwrap();
+    a.add_sender(group().remove(0)).unwrap();
+    assert_eq!(counts(&a), [3, 3, 3]);
+}
