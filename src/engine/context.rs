@@ -189,8 +189,6 @@ impl<S: Storage> Context<S> {
         if let Some(slot) = self.notes.get_mut(self.noted) {
             *slot = Some(note);
             self.noted += 1;
-        } else {
-            self.totals.not_learned = self.totals.not_learned.wrapping_add(1);
         }
     }
 

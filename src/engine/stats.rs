@@ -158,8 +158,7 @@ pub struct Counters {
     pub aged: u64,
     /// Entries evicted to make room for others.
     pub evicted: u64,
-    /// Addresses not learned because the table had no place, or their port or VTEP was at its limit; or not noted
-    /// because a worker's log was full ([`BATCH`](super::BATCH)) before it was merged.
+    /// Addresses not learned because the table had no place, or their port or VTEP was at its limit.
     pub not_learned: u64,
     /// Events lost because the ring was full.
     pub events_lost: u64,
