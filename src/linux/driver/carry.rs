@@ -35,7 +35,7 @@ pub(super) struct Quota {
 }
 
 /// Small packets that come further apart than this, in microseconds, come one by one.
-const APART: u64 = 25;
+pub(super) const APART: u64 = 25;
 
 impl Quota {
     pub(super) fn new(max: usize) -> Quota {

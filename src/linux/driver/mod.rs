@@ -31,7 +31,7 @@ use crate::engine::{Change, Command, Engine, Heap};
 use crate::error::ControlError;
 use crate::time::Instant;
 use crate::wire::outer::Shape;
-use carry::Io;
+use carry::{APART, Io};
 use mind::Mind;
 use rx::{Rx, SOCKET_QUOTA};
 use tx::{TAP_QUOTA, Tx};
@@ -126,13 +126,16 @@ impl Clock {
 }
 
 /// Keeps the time that a driver worked out of what it takes for the time between packets: those of a
-/// device that waits meanwhile come one turn apart, however fast they come. One frame is work enough: a
-/// flood to many VTEPs.
+/// device that waits meanwhile come one turn apart, however fast they come. One frame can be work enough, a
+/// flood to many VTEPs; but not a packet to and fro, or a quick exchange of such would seem to be a stream.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    /// Microseconds of turns with packets.
+    /// Microseconds of turns with many packets, and of long ones.
     work: u64,
 }
+
+/// So many packets make a turn's time one of work.
+const MANY: usize = 4;
 
 impl Pace {
     /// The time, and microseconds less those of work.
@@ -142,9 +145,12 @@ impl Pace {
 
     /// Learns that a turn that began at `clock` has ended now.
     fn worked(&mut self, turn: &Turn, clock: Clock, start: std::time::Instant) {
-        if turn.frames > 0 || turn.datagrams > 0 {
-            let now = Clock::read(start).micros;
-            self.work = self.work.saturating_add(now.saturating_sub(clock.micros));
+        let packets = turn.frames.saturating_add(turn.datagrams);
+        if packets > 0 {
+            let took = Clock::read(start).micros.saturating_sub(clock.micros);
+            if packets >= MANY || took > APART {
+                self.work = self.work.saturating_add(took);
+            }
         }
     }
 }
