@@ -173,8 +173,8 @@ impl<S: Storage> Engine<S> {
         self.context.absorb(worker);
     }
 
-    /// The first part of [`merge`](Self::merge) alone, which takes no longer for larger tables: what
-    /// the worker saw is learned; its counters and events stay with it.
+    /// The first part of [`merge`](Self::merge) alone: what the worker saw is learned; its counters and events stay
+    /// with it. Takes no longer for larger tables, but for a look at each VTEP where somebody has gone since the last time.
     pub(crate) fn merge_notes(&mut self, now: Instant, worker: &mut Context<S>) {
         self.tables.tell_apart(worker);
         self.tables.merge(now, worker);

@@ -40,6 +40,16 @@ fn shaped<M: Memory>(
     n
 }
 
+/// A node that takes packets from anybody, over Ethernet, and the broadcast of a station behind a VTEP that it
+/// does not know yet.
+fn open_to_strangers<M: Memory>() -> (Node<M>, Vec<u8>) {
+    let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
+    let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
+    let hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+    (Node::<M>::with(ethernet, A, open, &[]), hello)
+}
+
 fn pairs<M: Memory>() -> Vec<(Node<M>, Node<M>, usize)> {
     let mut pairs = Vec::new();
     for checksum in [UdpChecksum::Zero, UdpChecksum::Full] {
@@ -270,11 +280,7 @@ every_memory! {
 
     // A next hop fails over, a card is replaced: what is for a VTEP that came by itself follows its packets.
     fn a_learned_vtep_is_reached_where_its_packets_come_from<M>() {
-        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
-        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
-        let mut a = Node::<M>::with(ethernet, A, open, &[]);
-        let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
-        let mut hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+        let (mut a, mut hello) = open_to_strangers::<M>();
         let mut now = T0;
         for hop in [MAC_B, mac(0xb1), mac(0xb2)] {
             hello[6..12].copy_from_slice(&hop.0);
@@ -294,11 +300,7 @@ every_memory! {
 
     // IEEE 802.3: a source is one station's; RFC 1812, section 5.3.4: one station's IP is not sent to a group.
     fn a_group_is_nobodys_underlay_mac<M>() {
-        let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
-        let ethernet = EngineConfig { shape: Shape::Ethernet, local_mac: MAC_A, ..config(A) };
-        let mut a = Node::<M>::with(ethernet, A, open, &[]);
-        let mut b = shaped::<M>(Shape::Ethernet, B, MAC_B, A, MAC_A, UdpChecksum::Zero);
-        let mut hello = b.flood(T0, b.port, &ether(ALL, mac(2), b"")).1.remove(0).1;
+        let (mut a, mut hello) = open_to_strangers::<M>();
         for bad in [ALL, MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr::ZERO] {
             hello[6..12].copy_from_slice(&bad.0);
             assert_eq!(a.receive(T0, B, &hello).0, Verdict::Drop(DropReason::InvalidOuterSource), "{bad}");

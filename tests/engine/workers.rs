@@ -171,6 +171,28 @@ fn a_vtep_has_no_counters_of_another_that_had_its_id() {
     assert_eq!(node.engine.counters().decap_frames, 6, "the totals have all");
 }
 
+/// The same of one that came by itself and went when nobody was left behind it.
+#[test]
+fn a_vtep_has_no_counters_of_another_that_aged() {
+    let any = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let mut node = Node::<Heap>::with(config(A), A, any, &[]);
+    node.receive(T0, B, &vxlan(42, &ether(ALL, mac(7), b"")));
+    let vtep = node.engine.tables().vteps().by_addr(B).unwrap();
+    assert_eq!(node.engine.vtep(vtep).map(|v| v.epoch), Some(1));
+    node.receive(T0, B, &vxlan(42, &ether(ALL, mac(7), b"")));
+    assert_eq!(heard(&node, vtep), 1, "the first packet was nobody's yet");
+    let later = T0 + core::time::Duration::from_secs(400);
+    while node.engine.next_timeout().is_some_and(|due| due <= later) {
+        node.engine.handle_timeout(later, 64);
+    }
+    assert_eq!(node.engine.tables().vteps().len(), 0);
+    let mut worker = worker();
+    hears(&node, &mut worker, C, 9);
+    node.engine.merge(later, &mut worker);
+    assert_eq!(node.engine.vtep(vtep).map(|v| (v.config.addr, v.epoch)), Some((C, 2)));
+    assert_eq!(heard(&node, vtep), 0);
+}
+
 /// What was counted for a VTEP stays its own while others come and go.
 #[test]
 fn a_vtep_keeps_its_counters_when_others_go() {
