@@ -90,6 +90,10 @@ struct Args {
     /// --socket-fd are served by the first one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64), allow_negative_numbers = true)]
     threads: u8,
+    /// UDP source ports of each address family, over which the flows to a node are spread; the first is that
+    /// of --local [default: 1, or 4 with several threads]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64), allow_negative_numbers = true)]
+    source_ports: Option<u8>,
     /// Send outer UDP checksums of zero, and take them over IPv6; excludes --offload gso and tunnel
     #[arg(long)]
     zero_checksum: bool,
@@ -106,6 +110,9 @@ struct Args {
     #[arg(long, exclusive = true)]
     probe: bool,
 }
+
+/// Source ports where there are several threads, so that several of a peer's receive.
+const SPREAD: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Learn {
@@ -267,6 +274,7 @@ pub(crate) struct Plan {
     pub(crate) socket_fds: Vec<RawFd>,
     pub(crate) offload: Offload,
     pub(crate) threads: usize,
+    pub(crate) source_ports: usize,
     pub(crate) zero_checksum: bool,
     pub(crate) ttl: u8,
     pub(crate) dscp: u8,
@@ -443,6 +451,7 @@ fn check(args: Args) -> Result<Plan, String> {
         socket_fds: args.socket_fd,
         offload,
         threads: usize::from(args.threads),
+        source_ports: args.source_ports.map_or(if args.threads > 1 { SPREAD } else { 1 }, usize::from),
         zero_checksum: args.zero_checksum,
         ttl: args.ttl,
         dscp: args.dscp,
@@ -520,6 +529,24 @@ mod tests {
         assert_eq!((plan.socket_fds.len(), plan.zero_checksum, plan.user), (0, false, None));
         assert_eq!((plan.offload, plan.threads, plan.ttl, plan.dscp), (Offload::Tunnel, 1, 64, 0));
         assert_eq!(parse(&format!("{BASE} --threads 8")).unwrap().threads, 8);
+    }
+
+    #[test]
+    fn source_ports() {
+        for (text, want) in [
+            ("", Ok(1)),
+            ("--threads 2", Ok(4)),
+            ("--source-ports 64", Ok(64)),
+            ("--threads 2 --source-ports 1", Ok(1)),
+            ("--source-ports 0", Err("0 is not in 1..=64")),
+            ("--source-ports 65", Err("65 is not in 1..=64")),
+        ] {
+            match (parse(&format!("{BASE} {text}")), want) {
+                (Ok(plan), Ok(ports)) => assert_eq!(plan.source_ports, ports, "{text}"),
+                (Err(text), Err(why)) => assert!(text.contains(why), "{text}"),
+                (got, _) => panic!("{text}: {got:?}"),
+            }
+        }
     }
 
     #[test]

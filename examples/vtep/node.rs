@@ -26,9 +26,6 @@ fn overhead(underlay: IpAddr) -> u16 {
 /// How soon threads are started again, where there were none to be had.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Ports more to send from where there are several threads, so that several of a peer's receive.
-const SENDERS: usize = 3;
-
 /// A running node.
 pub(crate) struct Node {
     pub(crate) workers: Workers,
@@ -65,10 +62,8 @@ impl Node {
                     n => Underlay::bind_group(*local, &config, n)?,
                 })?;
             }
-            if plan.threads > 1 {
-                for _ in 0..SENDERS {
-                    workers.add_sender(Underlay::bind((local.ip(), 0).into(), &config)?)?;
-                }
+            for _ in 1..plan.source_ports {
+                workers.add_sender(Underlay::bind((local.ip(), 0).into(), &config)?)?;
             }
         }
         let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, *remote)).collect();

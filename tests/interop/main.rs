@@ -79,6 +79,7 @@ fn main() {
         Case::new("tunnel_offload_says_what_it_lacks", ALL, tunnel::says_what_it_lacks),
         Case::new("vtep_example_bridged", ALL, vtep::bridged),
         Case::new("vtep_example_with_several_threads", ALL, vtep::several_threads),
+        Case::new("vtep_example_with_several_source_ports", ALL, vtep::source_ports),
         Case::new("vtep_example_routed", ALL, vtep::routed),
         Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),
         Case::new("vtep_example_on_an_open_descriptor", ALL, vtep::open_descriptor),

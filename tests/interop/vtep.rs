@@ -1,7 +1,9 @@
 //! `examples/vtep` as a process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -154,6 +156,46 @@ pub fn several_threads() {
             let report = node.end("TERM");
             assert!(report.contains("; 3 threads\n"), "{report}");
         }
+    }
+}
+
+/// RFC 7348, section 5: the outer source port tells flows apart.
+pub fn source_ports() {
+    // One of four ports stays unused once in 25 million times.
+    const FLOWS: usize = 64;
+    for (arguments, want) in [("", 1), ("--source-ports 4", 4), ("--threads 2", 4)] {
+        let ([one, two], _switch) = hosts();
+        let peer = two.run(|| UdpSocket::bind("10.99.0.2:4789").unwrap());
+        peer.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let node = Process::start(
+            &one,
+            &format!(
+                "--tap ol0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2 --address 10.42.0.1/24 {arguments}"
+            ),
+        )
+        .ready();
+        let pods: Vec<UdpSocket> =
+            one.run(|| (0..FLOWS).map(|_| UdpSocket::bind("10.42.0.1:0").unwrap()).collect());
+        for pod in pods.iter().chain(&pods) {
+            pod.set_broadcast(true).unwrap();
+            pod.send_to(b"flow", "10.42.0.255:9").unwrap();
+        }
+        // The outer source port of each flow, known by its inner one.
+        let mut seen: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        let mut datagram = [0; 2048];
+        while seen.len() < FLOWS || seen.values().any(|outer| outer.len() < 2) {
+            let (len, from) = peer.recv_from(&mut datagram).unwrap();
+            // VXLAN, Ethernet and IPv4 headers, then UDP to the discard port; anything else is the device's own.
+            if len == 8 + 14 + 20 + 8 + 4 && datagram[44..46] == [0, 9] {
+                let inner = u16::from_be_bytes([datagram[42], datagram[43]]);
+                seen.entry(inner).or_default().push(from.port());
+            }
+        }
+        assert!(seen.values().all(|outer| outer[0] == outer[1]), "a flow keeps its port: {seen:?}");
+        let outer: BTreeSet<u16> = seen.values().map(|outer| outer[0]).collect();
+        assert_eq!(outer.len(), want, "{arguments}: {outer:?}");
+        assert!(outer.contains(&4789), "{outer:?}");
+        node.end("TERM");
     }
 }
 
