@@ -18,6 +18,7 @@ mod markdown;
 mod measure;
 mod report;
 mod rows;
+mod samples;
 mod work;
 
 use std::path::PathBuf;

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::Args;
 use crate::dpdk::Dpdk;
-use crate::harness::Samples;
 use crate::machine::Machine;
 use crate::rows::{Goal, Peer, Row};
+use crate::samples::Samples;
 
 /// A row with its figures; what was not measured is `null`.
 #[derive(Debug, Clone, Serialize)]

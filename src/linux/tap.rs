@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::Sent;
 use super::error::{Error, Refused};
-use super::link::Links;
+use super::links::Links;
 use super::offload::VirtioNetHeader;
 use super::sys::{self, errno};
 use crate::addr::MacAddr;

@@ -10,7 +10,7 @@ use overlane_ffi::overlane_engine;
 use overlane_ffi::status::OVERLANE_OK;
 use overlane_ffi::types::*;
 
-use super::path::{BATCH, Host, INNER_AT, INNER_LEN, LOCAL, LOCAL_MAC, OUTER_LEN, STRIDE, Size};
+use super::host::{BATCH, Host, INNER_AT, INNER_LEN, LOCAL, LOCAL_MAC, OUTER_LEN, STRIDE, Size};
 
 pub(super) struct CAbi(*mut overlane_engine);
 

@@ -4,6 +4,7 @@ mod c_abi;
 mod fdb;
 mod floor;
 mod header;
+mod host;
 mod lpm;
 mod path;
 mod rust_call;

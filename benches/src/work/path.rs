@@ -15,49 +15,17 @@ use overlane::wire::checksum::Sum;
 
 use super::Scale;
 use super::c_abi::CAbi;
+use super::host::{BATCH, Host, INNER_AT, INNER_LEN, LOCAL, LOCAL_MAC, OUTER_LEN, STRIDE, Size};
 use super::rust_call::{Nothing, RustCall};
 use crate::measure::{Random, Sample, passes};
 
-pub(super) const BATCH: usize = 32;
-/// A line more than 2 KiB, as pools of buffers lay them: at 2 KiB sharp, 32 buffers share two sets of the first cache.
-pub(super) const STRIDE: usize = 2048 + 64;
-/// Where the inner frame lies in its buffer, and how long it is.
-pub(super) const INNER_AT: usize = overlane::engine::HEADROOM;
-pub(super) const INNER_LEN: usize = 64;
-/// Outer headers.
-pub(super) const OUTER_LEN: usize = 50;
 const OUTER_AT: usize = INNER_AT - OUTER_LEN;
-
-pub(super) const LOCAL: [u8; 4] = [10, 0, 0, 1];
-pub(super) const LOCAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const VTEPS: usize = 256;
 /// Pods behind the ports that stay the same.
 const PODS: usize = BATCH;
 /// How many VNIs can have a port, and so carry packets.
 pub(super) const PORTED: usize = 1 << 16;
 const HOUR: u64 = 3_600_000;
-
-/// How much an engine holds, and how long its addresses live.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    pub(super) macs: usize,
-    pub(super) vnis: usize,
-    pub(super) ports: usize,
-    pub(super) ageing_ms: u64,
-}
-
-/// A program that has an engine in it.
-pub(super) trait Host: Sized {
-    fn new(size: Size) -> Self;
-    fn add_vni(&mut self, vni: u32);
-    fn add_vtep(&mut self, addr: [u8; 4], underlay_mac: [u8; 6]) -> u16;
-    fn add_port(&mut self, vni: u32) -> u16;
-    fn add_mac(&mut self, now: u64, vni: u32, mac: [u8; 6], at: Destination, kind: EntryKind);
-    /// Hands the inner frames of the batch's buffers on; the sum of one and the VTEP of each.
-    fn encap(&mut self, now: u64, port: u16, arena: &mut [u8; BATCH * STRIDE]) -> u64;
-    /// Hands the packets of the batch's buffers on; the sum of one and the port of each.
-    fn decap(&mut self, now: u64, arena: &mut [u8; BATCH * STRIDE]) -> u64;
-}
 
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy, Default)]

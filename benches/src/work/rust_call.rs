@@ -13,7 +13,7 @@ use overlane::table::{EntryKind, Seed};
 use overlane::time::Instant;
 use overlane::wire::outer::Shape;
 
-use super::path::{BATCH, Host, INNER_AT, INNER_LEN, LOCAL, LOCAL_MAC, OUTER_LEN, STRIDE, Size};
+use super::host::{BATCH, Host, INNER_AT, INNER_LEN, LOCAL, LOCAL_MAC, OUTER_LEN, STRIDE, Size};
 
 pub(super) struct RustCall(Engine<Heap>);
 
