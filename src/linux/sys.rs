@@ -200,7 +200,7 @@ impl IntOption {
     pub(super) const TIMESTAMPS: [(IntOption, i32); 2] = [
         (IntOption::new(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 1),
         (
-            IntOption::new(libc::SOL_SOCKET, libc::SO_TIMESTAMPING),
+            IntOption::TIMESTAMPING,
             (libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE) as i32,
         ),
     ];
@@ -223,6 +223,8 @@ impl IntOption {
     pub(super) const SOCKET_TYPE: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_TYPE);
     pub(super) const REUSE_PORT: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_REUSEPORT);
     pub(super) const UDP_SEGMENT: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_SEGMENT);
+    pub(super) const UDP_CORK: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_CORK);
+    pub(super) const TIMESTAMPING: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_TIMESTAMPING);
     pub(super) const UDP_GRO: IntOption = IntOption::new(libc::SOL_UDP, libc::UDP_GRO);
     pub(super) const PROTOCOL: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_PROTOCOL);
     pub(super) const TOS: IntOption = IntOption::new(libc::IPPROTO_IP, libc::IP_TOS);
@@ -370,6 +372,17 @@ impl RawAddr {
 /// Control-message space: room for a few `int`s, aligned as a `cmsghdr` must be.
 #[repr(C, align(8))]
 struct Control([u8; 128]);
+
+/// Throws away what waits in a socket's error queue: at most as many reports as a receive buffer of 32 MiB holds.
+pub(super) fn drop_reports(fd: BorrowedFd<'_>) {
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    for _ in 0..1 << 16 {
+        // SAFETY: `fd` is open for the borrow; the kernel writes zero octets.
+        if unsafe { libc::recv(fd.as_raw_fd(), core::ptr::null_mut(), 0, flags) } < 0 {
+            return;
+        }
+    }
+}
 
 /// What `recvmsg` gave.
 pub(super) struct Message {

@@ -201,8 +201,13 @@ impl Underlay {
         let own = Options::of(local);
         sys::set_option(fd, own.mtu, discover).map_err(failed("set path MTU discovery of"))?;
         sys::set_option(fd, own.receive_class, 1).map_err(failed("ask for the ECN field on"))?;
+        // What it may have been told outside. A kernel that does not know an option has not been told it.
+        for option in [IntOption::TIMESTAMPING, IntOption::UDP_SEGMENT, IntOption::UDP_CORK] {
+            let _ = sys::set_option(fd, option, 0);
+        }
         // Nobody reads it, and one that is not empty keeps the socket ready for ever.
         sys::set_option(fd, own.error_queue, 0).map_err(failed("turn off the error queue of"))?;
+        sys::drop_reports(fd);
         let tos = config.dscp << 2;
         sys::set_option(fd, own.class, i32::from(tos)).map_err(failed("set the DSCP of"))?;
         sys::set_option(fd, own.hops, i32::from(config.ttl)).map_err(failed("set the TTL of"))?;

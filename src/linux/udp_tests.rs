@@ -138,18 +138,32 @@ fn the_error_of_one_datagram_costs_no_other() {
     }
 }
 
+/// What a socket from outside was told before would cut, hold back or report what is sent.
 #[test]
-fn an_error_queue_that_nobody_reads_is_turned_off() {
+fn options_of_a_socket_from_outside_are_turned_off() {
+    const STAMPS: u32 = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     for local in LOCAL {
-        let socket = UdpSocket::bind(local).unwrap();
-        let own = Options::of(socket.local_addr().unwrap());
-        sys::set_option(socket.as_fd(), own.error_queue, 1).unwrap();
-        let gone = UdpSocket::bind(local).unwrap().local_addr().unwrap();
-        let _ = socket.send_to(b"to nobody", gone);
-        let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
-        assert_eq!(a.recv(&mut [0; 64]).unwrap(), None);
-        let ready = Poll::default().wait([(a.as_fd(), false)], Some(Duration::ZERO)).unwrap();
-        assert_eq!(ready, 0, "{local}: an error that no call reports");
+        let own = Options::of(local.parse().unwrap());
+        for (option, value) in [
+            (own.error_queue, 1),
+            (IntOption::TIMESTAMPING, STAMPS as i32),
+            (IntOption::UDP_SEGMENT, 3),
+            (IntOption::UDP_CORK, 1),
+        ] {
+            let (_, mut b) = pair(local, &UnderlayConfig::default());
+            let socket = UdpSocket::bind(local).unwrap();
+            sys::set_option(socket.as_fd(), option, value).unwrap();
+            let gone = UdpSocket::bind(local).unwrap().local_addr().unwrap();
+            if option != IntOption::UDP_CORK {
+                let _ = socket.send_to(b"to nobody", gone);
+            }
+            let mut a = Underlay::from_socket(socket, &UnderlayConfig::default()).unwrap();
+            assert_eq!(a.send(&[b"to b"], b.local_addr(), None).unwrap(), Sent::Taken);
+            assert_eq!(receive(&mut b, &mut [0; 64]).unwrap().len, 4, "{local} {option:?}");
+            assert_eq!(a.recv(&mut [0; 64]).unwrap(), None);
+            let ready = Poll::default().wait([(a.as_fd(), false)], Some(Duration::ZERO)).unwrap();
+            assert_eq!(ready, 0, "{local} {option:?}: an error that no call reports");
+        }
     }
 }
 
