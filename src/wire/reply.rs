@@ -119,7 +119,7 @@ pub fn arp_reply(request: &[u8], mac: MacAddr, out: &mut [u8]) -> Option<usize> 
 /// options, and for duplicate address detection (an unspecified source) the solicited-node
 /// destination and no source option. The answer to that goes to all nodes, unsolicited. The answer
 /// has the Router flag, since a router gives it, and not Override, since it stands in for others
-/// (section 7.2.8). Fragments are not answered (RFC 6980).
+/// (section 7.2.8). What has a fragment header is not answered, be it whole (RFC 6980, section 5).
 pub fn neighbor_advertisement(solicitation: &[u8], mac: MacAddr, out: &mut [u8]) -> Option<usize> {
     const TARGET_LINK_LAYER: u8 = 2;
     const ROUTER: u8 = 0x80;
@@ -128,7 +128,9 @@ pub fn neighbor_advertisement(solicitation: &[u8], mac: MacAddr, out: &mut [u8])
     let (ip, icmp) = icmpv6(&inner, solicitation)?;
     let target = solicited_target(&ip, icmp)?;
     let eth_src = inner.ethernet.src;
-    if !eth_src.is_unicast() || inner.is_fragment() {
+    if !eth_src.is_unicast()
+        || matches!(inner.network, Network::Ipv6(_, payload) if payload.fragment.is_some())
+    {
         return None;
     }
     let (to_mac, to, flags) = if ip.src.is_unspecified() {

@@ -193,6 +193,8 @@ fn a_solicitation_that_fails_its_validation_is_not_answered() {
     // RFC 6980, section 5: no fragmented neighbour discovery.
     let whole = v6((A6, good.dst), 44, 255, &fragment6(58, 0, true, 1), &good.message());
     assert_eq!(advertise(&eth(ROUTER, POD, &[], 0x86dd, &whole)), None, "a fragment");
+    let atomic = v6((A6, good.dst), 44, 255, &fragment6(58, 0, false, 1), &good.message());
+    assert_eq!(advertise(&eth(ROUTER, POD, &[], 0x86dd, &atomic)), None, "a fragment header on the whole");
     // Other options, and extension headers, are no obstacle.
     let nonce = Solicitation { options: &[14, 1, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1], ..any() };
     assert!(advertise(&nonce.frame(&[])).is_some());
