@@ -244,7 +244,9 @@ impl<S: Storage> Engine<S> {
             && self.tables.vteps.len() == self.tables.vteps.capacity()
             && let Some(id) = self.tables.least_wanted()
         {
-            // Whoever sends packets can make one; they must not keep the host from its own.
+            // Whoever sends packets can make one; they must not keep the host from its own. First the address, which
+            // may find no place in the index even so: a refusal leaves all as it was.
+            self.tables.vteps.set(id, config)?;
             self.remove_vtep(id)?;
             added = self.tables.add_vtep(config, Origin::Configured, &mut self.context);
         }

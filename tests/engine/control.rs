@@ -3,9 +3,10 @@
 use overlane::addr::*;
 use overlane::engine::*;
 use overlane::error::*;
-use overlane::table::fdb::EntryKind;
+use overlane::table::Seed;
+use overlane::table::fdb::{EntryKind, groups_for};
 use overlane::table::port::PortConfig;
-use overlane::table::vni::VniConfig;
+use overlane::table::vni::{Accept, VniConfig};
 use overlane::table::vtep::VtepConfig;
 use overlane::wire::outer::Shape;
 
@@ -310,4 +311,29 @@ fn a_list_or_arena_that_is_full_refuses_and_leaves_no_trace() {
         assert_eq!(error, RouteError::Full(prefix).into());
         assert_eq!(snapshot(&a), before, "and the VTEP counts no route that is not there");
     }
+}
+
+/// An index smaller than advised may have no place for an address even where a record is free.
+#[test]
+fn a_vtep_that_finds_no_place_in_the_index_takes_nobodys() {
+    type Tight = Inline<{ groups_for(200) }, 64, 7, 4, 40, 4, 32, 64>;
+    let open = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let mut refusals = 0;
+    for seed in 0..32 {
+        let config = EngineConfig { seed: Seed::fixed(seed), ..config(A) };
+        let mut a = Node::<Tight>::with(config, A, open, &[]);
+        for n in 1..=200u8 {
+            a.receive(T0, [203, 0, 113, n].into(), &vxlan(42, &ether(ALL, mac(n), b"")));
+        }
+        let full = a.engine.tables().vteps().len() == a.engine.tables().vteps().capacity();
+        for n in (1..=200u8).filter(|_| full) {
+            let (before, config) = (snapshot(&a.engine), VtepConfig::new([10, 0, 0, n].into(), 4789));
+            if let Err(error) = a.engine.apply(T0, &Command::AddVtep(config)) {
+                assert_eq!(error, VtepError::Full(config.addr).into());
+                assert_eq!(snapshot(&a.engine), before, "seed {seed}, {}", config.addr);
+                refusals += usize::from(before.contains("Learned"));
+            }
+        }
+    }
+    assert!(refusals > 0);
 }

@@ -30,8 +30,18 @@ pub trait Memory: Storage + Sized {
 
 pub type Small = Inline<{ groups_for(100) }, 256, 64, 8, 8, 8, 32, 16>;
 
-impl Memory for Small {
-    fn engine(config: EngineConfig) -> Engine<Small> {
+impl<
+    const FDB: usize,
+    const CELLS: usize,
+    const INDEX: usize,
+    const VNIS: usize,
+    const VTEPS: usize,
+    const PORTS: usize,
+    const FLOOD: usize,
+    const EVENTS: usize,
+> Memory for Inline<FDB, CELLS, INDEX, VNIS, VTEPS, PORTS, FLOOD, EVENTS>
+{
+    fn engine(config: EngineConfig) -> Engine<Self> {
         Engine::new(config, Parts::default(), ContextParts::default()).unwrap()
     }
 }
