@@ -69,6 +69,7 @@ impl<S: Storage> Tables<S> {
         frames: &mut [Frame<'_>],
     ) -> Result<(), PortError> {
         let inlet = self.inlet(port).ok_or(PortError::Unknown(port))?;
+        context.begin(self.epoch);
         match inlet.config.mode {
             Mode::Bridged => {
                 for batch in frames.chunks_mut(BATCH) {
@@ -83,6 +84,7 @@ impl<S: Storage> Tables<S> {
     /// Decides what becomes of datagrams from the underlay, and strips the outer headers of those
     /// that are accepted. Every frame has a verdict afterwards.
     pub fn decap(&self, now: Instant, context: &mut Context<S>, frames: &mut [Frame<'_>]) {
+        context.begin(self.epoch);
         let mut memo = Memo::default();
         for batch in frames.chunks_mut(BATCH) {
             self.decap_batch(now, context, &mut memo, batch);
@@ -438,6 +440,7 @@ impl<S: Storage> Tables<S> {
         let index = vni.and_then(|v| self.vnis.index_of(v));
         let vtep = vtep.filter(|v| self.vteps.get(*v).is_some());
         let port = port.filter(|p| self.ports.get(*p).is_some());
+        context.begin(self.epoch);
         context.dropped(reason, index, vtep, port);
     }
 

@@ -53,8 +53,8 @@ pub struct Context<S: Storage> {
     notes: [Option<Note>; BATCH],
     noted: usize,
     ip_id: u16,
-    /// The tables' [`epoch`](super::Tables) when its counters were last told apart.
-    pub(crate) since: u32,
+    /// The tables' [`epoch`](super::Tables) when its counters were last told apart, or before anything was counted.
+    since: Option<u32>,
 }
 
 impl<S: Storage> Context<S> {
@@ -82,8 +82,19 @@ impl<S: Storage> Context<S> {
             notes: [None; BATCH],
             noted: 0,
             ip_id: 0,
-            since: 0,
+            since: None,
         })
+    }
+
+    /// Notes the tables' epoch before anything is counted for what is in them.
+    #[inline]
+    pub(crate) fn begin(&mut self, epoch: u32) {
+        self.since.get_or_insert(epoch);
+    }
+
+    /// The tables' epoch when counting began; it begins anew.
+    pub(crate) fn begin_anew(&mut self, epoch: u32) -> u32 {
+        self.since.replace(epoch).unwrap_or(epoch)
     }
 
     /// What went through this context.

@@ -298,7 +298,7 @@ impl<S: Storage> Tables<S> {
 
     /// Drops what a context has counted for VTEPs whose id somebody else may have by now.
     pub(crate) fn tell_apart(&self, context: &mut Context<S>) {
-        let since = core::mem::replace(&mut context.since, self.epoch);
+        let since = context.begin_anew(self.epoch);
         if since == self.epoch {
             return;
         }

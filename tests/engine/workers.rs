@@ -215,3 +215,17 @@ fn a_vtep_keeps_its_counters_when_others_go() {
     node.engine.merge(T0, &mut worker);
     assert_eq!((heard(&node, b), heard(&node, c), heard(&node, new)), (1, 2, 1));
 }
+
+/// A context that is newer than a VTEP has counted for no other with its id.
+#[test]
+fn a_new_worker_counts_for_a_vtep_from_the_first_frame() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    let vtep = node.vtep(B);
+    node.engine.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+    let added = node.engine.apply(T0, &Command::AddVtep(VtepConfig::new(C, 4789))).unwrap();
+    assert_eq!(added.vtep(), Some(vtep));
+    let mut worker = worker();
+    hears(&node, &mut worker, C, 8);
+    node.engine.merge(T0, &mut worker);
+    assert_eq!(heard(&node, vtep), 1);
+}
