@@ -334,7 +334,7 @@ impl<S: Storage> Tables<S> {
                 seen += 1;
             }
         }
-        let ageing = self.config.ageing;
+        let ageing = self.fdb.lifetime();
         let sightings = sightings.get(..seen).unwrap_or(&sightings);
         self.fdb.learn_batch(now, sightings, |s, learned| {
             // Nearly always a refresh, of which nobody is told.
@@ -346,7 +346,7 @@ impl<S: Storage> Tables<S> {
 
     /// Counts and tells of an entry whose place was taken.
     pub(crate) fn gone(&self, now: Instant, entry: &FdbEntry, context: &mut Context<S>) {
-        context.gone(now, entry, self.config.ageing);
+        context.gone(now, entry, self.fdb.lifetime());
     }
 
     fn learn_vtep(&mut self, addr: IpAddr, mac: MacAddr, context: &mut Context<S>) -> Option<VtepId> {

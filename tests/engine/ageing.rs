@@ -154,3 +154,22 @@ every_memory! {
         assert_eq!(a.engine.next_timeout(), None);
     }
 }
+
+/// What lookups still find when its place is taken has not aged, whatever the stamps round to.
+#[test]
+fn who_is_evicted_in_the_last_moment_has_not_aged() {
+    type One = Inline<1, 64, 8, 2, 2, 2, 4, 64>;
+    let mut a = Node::<One>::new(A, &[B]);
+    let seen = Instant::from_millis(128 * 1_000 + 127);
+    for n in 1..=7 {
+        a.send(seen, &ether(ALL, mac(n), b""));
+    }
+    a.events();
+    let later = Instant::from_millis(128 * (1_000 + 2_344));
+    assert!(later.saturating_since(seen) < a.engine.tables().config().ageing);
+    assert!((1..=7).all(|n| a.engine.tables().fdb().lookup(later, VNI, mac(n)).is_some()));
+    a.send(later, &ether(ALL, mac(8), b""));
+    let counters = a.engine.counters();
+    assert_eq!((counters.evicted, counters.aged), (1, 0));
+    assert!(matches!(a.events()[..], [Event::Evicted { .. }, Event::Learned { .. }]));
+}

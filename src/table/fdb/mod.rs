@@ -87,7 +87,7 @@ pub use quota::Quota;
 
 use self::group::WIDTH;
 use self::quota::Accounts;
-use self::record::{Key, Slot, Window, ageing_ticks, stamp, ticks, unlikely};
+use self::record::{Key, Slot, TICK_SHIFT, Window, ageing_ticks, stamp, ticks, unlikely};
 use self::room::Place;
 use crate::addr::{Destination, MacAddr, Vni};
 use crate::error::{CapacityError, FdbError};
@@ -592,6 +592,11 @@ impl<T: Store<TagGroup>, S: Store<SlotGroup>, P: Store<Quota>, V: Store<Quota>> 
         self.accounts.clear();
         self.len = 0;
         self.cursor = 0;
+    }
+
+    /// The age, by its [`last_seen`](FdbEntry::last_seen), at which an entry expires.
+    pub(crate) fn lifetime(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ageing) << TICK_SHIFT)
     }
 
     /// Sets how many entries `destination` may learn. What it has beyond that stays until it expires.

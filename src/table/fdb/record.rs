@@ -8,7 +8,7 @@ use crate::addr::{Destination, MacAddr, PortId, Vni, VtepId};
 use crate::time::Instant;
 
 /// A tick of the stamps is 2^7 ms.
-const TICK_SHIFT: u32 = 7;
+pub(super) const TICK_SHIFT: u32 = 7;
 /// A stamp has 31 bits of ticks.
 const STAMP: u32 = u32::MAX >> 1;
 /// Differences of stamps are read as signed: half of their range lies behind, half ahead.
