@@ -18,12 +18,14 @@ struct Counting;
 
 thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    static OCTETS: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.with(|c| c.set(c.get() + 1));
+        OCTETS.with(|c| c.set(c.get() + layout.size()));
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -54,6 +56,15 @@ impl core::fmt::Write for Page {
         self.1 = end;
         Ok(())
     }
+}
+
+#[test]
+fn the_default_capacity_takes_what_its_documentation_says() {
+    let before = OCTETS.with(Cell::get);
+    let config = EngineConfig::new([192, 0, 2, 1].into(), Seed::fixed(1));
+    let engine = Engine::<Heap>::with_capacity(config, &Capacity::default()).unwrap();
+    let octets = OCTETS.with(Cell::get) - before + size_of_val(&engine);
+    assert!((1.65..1.75).contains(&(octets as f64 / 1_048_576.0)), "{octets} octets");
 }
 
 #[test]

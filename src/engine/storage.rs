@@ -202,7 +202,7 @@ storage! {
 
 /// How much an engine on the heap must hold. The memory is taken once, when it is made.
 ///
-/// With the defaults an engine takes about 1.3 MiB.
+/// With the defaults an engine takes about 1.7 MiB.
 #[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
