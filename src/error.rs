@@ -84,7 +84,7 @@ numbered! {
         Truncated = 1, "truncated";
         /// The version nibble of an IP header does not fit its EtherType.
         BadVersion = 2, "bad_version";
-        /// A header length below its minimum or beyond the packet (IPv4 IHL, IPv6 extension).
+        /// A header length below its minimum (IPv4 IHL).
         BadHeaderLength = 3, "bad_header_length";
         /// A total or payload length that contradicts the headers before it.
         BadLength = 4, "bad_length";
@@ -141,7 +141,7 @@ numbered! {
         NoFloodTarget = 52, "no_flood_target";
         /// The destination MAC is unknown and the VNI does not flood unknown unicast.
         UnknownMac = 53, "unknown_mac";
-        /// A unicast frame on a routed VNI that is not addressed to the router MAC.
+        /// A frame on a routed VNI that is not addressed to the router MAC, nor address resolution on the local side.
         NotForRouter = 54, "not_for_router";
         /// The frame, encapsulated, exceeds the VTEP's MTU and may not be answered.
         MtuExceeded = 55, "mtu_exceeded";
@@ -172,7 +172,7 @@ numbered! {
 numbered! {
     /// Why a frame goes to the host's slow path instead of being carried. Numbered like [`DropReason`].
     pub enum PuntReason {
-        /// ARP on a routed VNI: somebody asks for an address that a route covers.
+        /// ARP on a routed VNI, whatever it says and asks for.
         Arp = 1, "arp";
         /// IPv6 neighbour discovery on a routed VNI (RFC 4861).
         NeighborDiscovery = 2, "neighbor_discovery";

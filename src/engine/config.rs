@@ -44,7 +44,7 @@ pub struct EngineConfig {
     /// How the VXLAN header is read.
     pub vxlan: VxlanPolicy,
     /// How long a learned MAC address lives unseen, up to 4 years; default 300 s (IEEE 802.1Q-2018,
-    /// 8.8.3).
+    /// 8.8.3). Up to a sixteenth less: an address that was noted within a sixteenth of it is not noted again.
     pub ageing: Duration,
     /// The secret key of the hash tables: 16 random octets.
     pub seed: Seed,

@@ -148,7 +148,8 @@ pub struct Counters {
     pub flooded: u64,
     /// Verdicts [`Punt`](super::Verdict::Punt), by reason.
     pub punts: Punts,
-    /// Verdicts [`Drop`](super::Verdict::Drop), and what a backend could not carry, by reason.
+    /// Verdicts [`Drop`](super::Verdict::Drop), copies of a flood that exceed a VTEP's MTU or a length field, and what
+    /// a backend could not carry, by reason.
     pub drops: Drops,
     /// MAC addresses learned.
     pub learned: u64,

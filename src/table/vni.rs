@@ -31,7 +31,8 @@ pub enum Accept {
     /// Those from addresses in the VTEP table.
     #[default]
     KnownVteps,
-    /// Those from anywhere: an unknown source becomes a learned VTEP (RFC 7348, section 4.1).
+    /// Those from anywhere: an unknown source from which a MAC address is learned becomes a learned VTEP (RFC 7348,
+    /// section 4.1).
     AnySource,
 }
 
