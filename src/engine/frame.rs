@@ -297,9 +297,24 @@ impl<'b> Frame<'b> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
+    use alloc::format;
+
+    #[test]
+    fn a_frame_that_is_reset_is_like_a_new_one() {
+        let mut buf = [0xff; 60];
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let frame =
+            Frame::new(&mut buf, 4..60).unwrap().with_group(GroupPolicy::default()).with_source(source);
+        let mut frame = frame.with_segment_len(40).flooded(Vni::MAX, Some(PortId(3))).with_ecn(0xfe);
+        assert_eq!(frame.ecn(), 2, "the low two bits count");
+        assert!(frame.flow_hash() != 0 && frame.ip_id != 0);
+        frame.reset(0..60).unwrap();
+        let mut same = [0xff; 60];
+        assert_eq!(format!("{frame:?}"), format!("{:?}", Frame::new(&mut same, 0..60).unwrap()));
+    }
 
     #[test]
     fn a_range_must_lie_in_the_buffer() {

@@ -145,6 +145,18 @@ every_memory! {
         assert_eq!(a.engine.tables().fdb().entry(T0, VNI, mac(2)), None);
     }
 
+    fn a_clock_that_comes_back_is_heeded_though_nobody_speaks<M>() {
+        let mut a = Node::<M>::new(A, &[B]);
+        let ahead = T0 + Duration::from_secs(86_400);
+        a.send(ahead, &ether(ALL, mac(1), b""));
+        while a.engine.next_timeout().is_some_and(|due| due <= ahead) {
+            a.engine.handle_timeout(ahead, 1_000);
+        }
+        assert!(a.engine.next_timeout().unwrap() > ahead);
+        a.engine.handle_timeout(T0, 1_000);
+        assert!(a.engine.next_timeout().unwrap() <= T0 + Duration::from_secs(30));
+    }
+
     fn the_end_of_the_clock_is_no_deadline<M>() {
         let mut a = Node::<M>::new(A, &[B]);
         a.send(Instant::MAX, &ether(ALL, mac(1), b""));
@@ -172,4 +184,21 @@ fn who_is_evicted_in_the_last_moment_has_not_aged() {
     let counters = a.engine.counters();
     assert_eq!((counters.evicted, counters.aged), (1, 0));
     assert!(matches!(a.events()[..], [Event::Evicted { .. }, Event::Learned { .. }]));
+}
+
+/// A refresh is written down where the last one is older than a sixteenth of the ageing time.
+#[test]
+fn a_station_is_forgotten_between_fifteen_sixteenths_of_the_ageing_time_and_a_little_more() {
+    let (ageing, slack) = (Duration::from_secs(300), Duration::from_millis(256));
+    for spoke in (0..=300).map(Duration::from_secs) {
+        let mut a = Node::<Heap>::new(A, &[B]);
+        let at = a.vtep(B);
+        for when in [Duration::ZERO, spoke.min(ageing)] {
+            a.receive(T0 + when, B, &vxlan(42, &ether(ALL, mac(2), b"")));
+        }
+        let last = T0 + spoke;
+        let found = |at| a.engine.tables().fdb().lookup(at, VNI, mac(2));
+        assert_eq!(found(last + ageing * 15 / 16), Some(Destination::Vtep(at)), "{spoke:?}");
+        assert_eq!(found(last + ageing + slack), None, "{spoke:?}");
+    }
 }

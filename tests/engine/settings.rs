@@ -176,6 +176,9 @@ every_memory! {
         assert_eq!(decide(&mut a, &long, |f| f), (Verdict::Flood(VNI), long.clone(), 0));
         assert_eq!(decide(&mut a, &long, |f| f.with_segment_len(1464)).2, 1);
         assert_eq!(decide(&mut a, &long, |f| f.with_segment_len(1465)).2, 0);
+        // One that is shorter than its segments is one segment.
+        let short = ether(ALL, mac(1), &[7; 100]);
+        assert_eq!(decide(&mut a, &short, |f| f.with_segment_len(9000)).2, 1);
         let reason = |a: &Node<M>, r| a.engine.vtep_counters(a.peers[0].1).unwrap().drops.get(r);
         assert_eq!(reason(&a, DropReason::MtuExceeded), 2);
         let huge = ether(ALL, mac(1), &vec![0; 65_535 - 36 - 13]);
@@ -246,5 +249,54 @@ every_memory! {
         let counted = [e.vni_counters(VNI), e.vtep_counters(vtep), e.port_counters(second), e.port_counters(a.port)];
         assert_eq!(counted.map(|c| c.unwrap().drops.get(reason)), [1, 1, 1, 0]);
         assert_eq!(e.counters().drops.get(reason), 1);
+    }
+}
+
+/// What lent memory holds does not matter: neither what tables were there nor what was counted and told.
+#[test]
+fn memory_that_was_used_before_makes_a_new_engine() {
+    let (mut p, mut c) =
+        (Parts::<Heap>::with_capacity(&CAPACITY), ContextParts::<Heap>::with_capacity(&CAPACITY));
+    let fresh = snapshot(&Heap::engine(config(A)));
+    for _ in 0..2 {
+        let parts = Parts::<Borrowed<'_>> {
+            vni_index: &mut p.vni_index,
+            vnis: &mut p.vnis,
+            vtep_index: &mut p.vtep_index,
+            vteps: &mut p.vteps,
+            templates: &mut p.templates,
+            ports: &mut p.ports,
+            flood_heads: &mut p.flood_heads,
+            flood_nodes: &mut p.flood_nodes,
+            fdb_tags: &mut p.fdb_tags,
+            fdb_slots: &mut p.fdb_slots,
+            port_quotas: &mut p.port_quotas,
+            vtep_quotas: &mut p.vtep_quotas,
+            cells_v4: &mut p.cells_v4,
+            roots_v4: &mut p.roots_v4,
+            cells_v6: &mut p.cells_v6,
+            roots_v6: &mut p.roots_v6,
+        };
+        let context = ContextParts::<Borrowed<'_>> {
+            vni_counters: &mut c.vni_counters,
+            vtep_counters: &mut c.vtep_counters,
+            port_counters: &mut c.port_counters,
+            events: &mut c.events,
+        };
+        let mut engine = Engine::new(config(A), parts, context).unwrap();
+        assert_eq!((snapshot(&engine), engine.poll_event()), (fresh.clone(), None));
+        engine.apply(T0, &Command::AddVni { vni: VNI, config: VniConfig::default() }).unwrap();
+        let limited = PortConfig { learn_limit: 1, ..PortConfig::new(VNI) };
+        let port = engine.apply(T0, &Command::AddPort(limited)).unwrap().port().unwrap();
+        let vtep = engine.apply(T0, &Command::AddVtep(VtepConfig::new(B, 4789))).unwrap().vtep().unwrap();
+        engine.apply(T0, &Command::AddFlood { vni: VNI, vtep }).unwrap();
+        let mut buffer = [vec![0; HEADROOM], ether(ALL, mac(1), b"")].concat();
+        let end = buffer.len();
+        let mut frames = [Frame::new(&mut buffer, HEADROOM..end).unwrap()];
+        engine.encap(T0, port, &mut frames).unwrap();
+        let sent = |c: Option<&ScopeCounters>| c.map(|c| (c.traffic.tx_frames, c.traffic.rx_frames));
+        assert_eq!(sent(engine.vni_counters(VNI)), Some((1, 0)));
+        assert_eq!(sent(engine.vtep_counters(vtep)), Some((1, 0)));
+        assert_eq!(sent(engine.port_counters(port)), Some((0, 1)));
     }
 }

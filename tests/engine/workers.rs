@@ -229,3 +229,55 @@ fn a_new_worker_counts_for_a_vtep_from_the_first_frame() {
     node.engine.merge(T0, &mut worker);
     assert_eq!(heard(&node, vtep), 1);
 }
+
+/// What was seen in a VNI is not learned in one that has its number later.
+#[test]
+fn what_a_worker_saw_goes_with_its_vni() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    let mut worker = worker();
+    node.engine.apply(T0, &Command::RemovePort { port: node.port }).unwrap();
+    hears(&node, &mut worker, B, 8);
+    node.engine.apply(T0, &Command::RemoveVni { vni: VNI }).unwrap();
+    node.engine.apply(T0, &Command::AddVni { vni: VNI, config: VniConfig::default() }).unwrap();
+    node.engine.merge(T0, &mut worker);
+    assert_eq!(node.engine.tables().fdb().len(), 0);
+}
+
+/// However often tables have changed before somebody else gets the id of a VTEP.
+#[test]
+fn a_vtep_that_came_late_has_no_counters_of_an_earlier_one() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    let mut worker = worker();
+    let nothing = Command::SetVni { vni: VNI, config: VniConfig::default() };
+    for _ in 0..5 {
+        node.engine.apply(T0, &nothing).unwrap();
+    }
+    node.engine.merge(T0, &mut worker);
+    hears(&node, &mut worker, B, 8);
+    let vtep = node.vtep(B);
+    node.engine.apply(T0, &Command::RemoveVtep { vtep }).unwrap();
+    node.engine.apply(T0, &Command::AddVtep(VtepConfig::new(C, 4789))).unwrap();
+    node.engine.merge(T0, &mut worker);
+    assert_eq!(heard(&node, vtep), 0);
+    // The first holder of an id has its own from the start.
+    node.engine.apply(T0, &nothing).unwrap();
+    let first = node.engine.apply(T0, &Command::AddVtep(VtepConfig::new(B, 4789))).unwrap().vtep().unwrap();
+    assert_eq!(node.engine.vtep(first).map(|v| v.epoch), Some(1));
+    hears(&node, &mut worker, B, 8);
+    node.engine.merge(T0, &mut worker);
+    assert_eq!(heard(&node, first), 1);
+}
+
+/// A deadline from before a clock stepped back is kept no longer, whoever brings the new time.
+#[test]
+fn a_merge_heeds_a_clock_that_stepped_back() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    let ahead = T0 + core::time::Duration::from_secs(86_400);
+    node.send(ahead, &ether(ALL, mac(1), b""));
+    while node.engine.next_timeout().is_some_and(|due| due <= ahead) {
+        node.engine.handle_timeout(ahead, 1_000);
+    }
+    assert!(node.engine.next_timeout().unwrap() > ahead);
+    node.engine.merge(T0, &mut worker());
+    assert!(node.engine.next_timeout().unwrap() <= T0 + core::time::Duration::from_secs(30));
+}

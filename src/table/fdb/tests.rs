@@ -568,3 +568,38 @@ fn the_first_equal_tag_is_nearly_always_that_of_the_entry() {
     let second = second.count();
     assert!(second < 20_000 / 500, "{second}");
 }
+
+/// When entries were seen is told by a clock that whatever made, moved or swept entries has set.
+#[test]
+fn sightings_years_apart_are_told_as_they_were() {
+    const YEAR: u64 = 365 * 86_400;
+    let years = |n: u64| Instant::from_secs(n * YEAR);
+    let seen = |t: &Table| t.iter().map(|e| e.last_seen).max();
+    let near = |t: &Table, at: Instant| {
+        let seen = seen(t).unwrap();
+        assert!(seen <= at && at.saturating_since(seen) < Duration::from_millis(128), "{seen} at {at}");
+    };
+    for kind in [EntryKind::Learned, EntryKind::Sticky] {
+        let mut t = table(4);
+        // New, expired and known again, known elsewhere.
+        for (at, from) in [(10, port(1)), (20, port(1)), (30, port(2))] {
+            t.learn(years(at), VNI, mac(1), from, kind);
+            near(&t, years(at));
+        }
+    }
+    let mut t = table(4);
+    for at in [10, 20] {
+        t.insert(years(at), VNI, mac(1), port(1), EntryKind::Static).unwrap();
+        near(&t, years(at));
+    }
+    // Refreshed for longer than the stamps can tell, and swept.
+    let quotas = || vec![Quota::UNLIMITED; 4];
+    let memory = (vec![TagGroup::EMPTY; 4], vec![SlotGroup::EMPTY; 4]);
+    let ageing = Duration::from_secs(4 * YEAR);
+    let mut t = Fdb::new(memory.0, memory.1, quotas(), quotas(), Seed::fixed(7), ageing).unwrap();
+    for at in [10, 13, 16] {
+        t.learn(years(at), VNI, mac(1), port(1), EntryKind::Learned);
+        assert!(t.sweep(years(at), 1_000, |_| {}));
+        near(&t, years(at));
+    }
+}
