@@ -5,6 +5,7 @@ mod batch;
 mod bridge;
 mod control;
 mod explain;
+mod model;
 mod outer;
 mod route;
 mod settings;
