@@ -237,12 +237,14 @@ fn run_here<'c>(
         engine.encap(now, port, &mut [])?;
     }
     // What fits one group is checked as it is gathered, for it is decided on behind that.
-    if packets.len() > BATCH {
+    let mut checked = packets.len() > BATCH;
+    if checked {
         check_from(packets, way, 0)?;
     }
     let mut first = 0;
     while first < packets.len() {
-        first += group(engine, now, way, packets, turn, first)?;
+        first += group(engine, now, way, packets, turn, first, checked)?;
+        checked = true;
     }
     Ok(())
 }
@@ -257,7 +259,7 @@ fn check_from<'c>(packets: &impl Packets<'c>, way: Way, first: usize) -> Result<
 
 /// Decides on the packets from `first` on that lie one behind the other, and says how many: at
 /// least one. Those that do not, or overlap, are taken after it. All are in order before one is
-/// decided on.
+/// decided on: `checked` says that they are known to be.
 #[inline(always)]
 fn group<'c>(
     engine: &mut Engine<Heap>,
@@ -266,13 +268,16 @@ fn group<'c>(
     packets: &impl Packets<'c>,
     turn: &mut Turn<'c>,
     first: usize,
+    checked: bool,
 ) -> Result<usize, Refusal> {
     let mut group = turn.group();
     let mut frames: heapless::Vec<Frame<'_>, BATCH> = heapless::Vec::new();
     for index in first..packets.len().min(first.saturating_add(BATCH)) {
         let packet = packets.get(index, way).map_err(|e| e.of_packet(index))?;
         let Some(octets) = group.take(&packet.window) else {
-            check_from(packets, way, index)?;
+            if !checked {
+                check_from(packets, way, index)?;
+            }
             break;
         };
         let mut frame = Frame::new(octets, packet.range)?;

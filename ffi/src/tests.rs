@@ -3,10 +3,15 @@
 // The promises of `raw` are kept by the line before: every pointer is to a local.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+use core::cell::Cell;
 use core::ffi::{CStr, c_char};
 use core::ptr::{null, null_mut};
 
+use overlane::engine::{Capacity, Engine, Frame};
+
+use crate::batch::{self, InArena, Packet, Packets, Way};
 use crate::entry::*;
+use crate::failure::Failure;
 use crate::raw::{self, Field, Layout, Plain, Versioned, overlane_engine, zeroed};
 use crate::status::*;
 use crate::types::*;
@@ -219,5 +224,57 @@ fn the_order_of_packets_in_memory_does_not_matter() {
         assert_eq!(run(&|n| n, batch), expected);
         assert_eq!(run(&|n| SLOTS - 1 - n, batch), expected);
         assert_eq!(run(&|n| (n * 37) % SLOTS, batch), expected);
+    }
+}
+
+/// Packets that count how often they are looked at.
+struct Counted<'c> {
+    packets: InArena<'c>,
+    looks: Cell<usize>,
+}
+
+impl<'c> Packets<'c> for Counted<'c> {
+    fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    fn check(&self, index: usize, way: Way) -> Result<(), Failure> {
+        self.looks.set(self.looks.get() + 1);
+        self.packets.check(index, way)
+    }
+
+    fn get(&self, index: usize, way: Way) -> Result<Packet<'c>, Failure> {
+        self.looks.set(self.looks.get() + 1);
+        self.packets.get(index, way)
+    }
+
+    fn done(&self, index: usize, way: Way, frame: &Frame<'_>) {
+        self.packets.done(index, way, frame);
+    }
+}
+
+/// The work on a batch grows with the number of its packets, whatever their order in memory.
+#[test]
+fn each_packet_of_a_batch_is_looked_at_a_few_times() {
+    const SLOT: usize = 64;
+    let config = overlane_config { local_v4: [192, 0, 2, 1], seed: [1; 16], ..overlane_config::defaults() };
+    let mut engine = Engine::with_capacity(config.settings().unwrap(), &Capacity::default()).unwrap();
+    for count in [1, 32, 33, 1000] {
+        for descending in [false, true] {
+            let (mut octets, mut descs) = (vec![0u8; count * SLOT], vec![zeroed::<overlane_desc>(); count]);
+            for (n, desc) in descs.iter_mut().enumerate() {
+                let slot = if descending { count - 1 - n } else { n };
+                (desc.offset, desc.len) = ((slot * SLOT) as u32, SLOT as u32);
+            }
+            let (arena, mut turn) =
+                unsafe { raw::arena(octets.as_mut_ptr(), octets.len(), "arena") }.unwrap();
+            let array = unsafe { raw::array(descs.as_mut_ptr(), count, "descs") }.unwrap();
+            let packets = InArena { arena, headroom: 0, descs: array, metas: None };
+            let counted = Counted { packets, looks: Cell::new(0) };
+            assert!(batch::run(&mut engine, 0, Way::Decap(None), &counted, &mut turn).is_ok());
+            // To check it, to find that it begins a group of its own, and to take it.
+            assert!(counted.looks.get() <= 3 * count, "{} looks at {count} packets", counted.looks.get());
+            assert!(descs.iter().all(|d| d.verdict == OVERLANE_VERDICT_DROP));
+        }
     }
 }
