@@ -305,16 +305,17 @@ fn group<'c>(
     Ok(frames.len().max(1))
 }
 
-/// The copies of a frame that was flooded, from number `cursor` on; how many there were.
+/// The copies of a frame that was flooded, from place `cursor` of the list on: how many there were, and
+/// where to go on.
 pub(crate) fn replicas(
     engine: &Engine<Heap>,
     frame: Frame<'_>,
-    cursor: usize,
+    cursor: u32,
     to: &Array<'_, overlane_replica>,
-) -> usize {
+) -> (usize, u32) {
     use overlane::engine::Replica;
-    let mut count = 0;
-    for (index, replica) in engine.replicas(&frame).skip(cursor).take(to.len()).enumerate() {
+    let (mut count, mut cursor) = (0, cursor);
+    for (next, replica) in engine.replicas_from(&frame, cursor as usize).take(to.len()) {
         let mut copy = overlane_replica { ecn: frame.ecn(), ..zeroed() };
         match replica {
             Replica::Port(p) => (copy.kind, copy.id) = (OVERLANE_AT_PORT, p.0),
@@ -325,8 +326,8 @@ pub(crate) fn replicas(
                 }
             }
         }
-        to.set(index, copy);
-        count = index + 1;
+        to.set(count, copy);
+        (count, cursor) = (count + 1, next as u32);
     }
-    count
+    (count, cursor)
 }

@@ -390,6 +390,16 @@ impl<S: Storage> Tables<S> {
     /// the one it came from, and, if it came from a port, to every VTEP on the VNI's flood list.
     /// What came from a tunnel never goes to a tunnel. Empty for other verdicts.
     pub fn replicas<'a>(&'a self, frame: &'a Frame<'_>) -> impl Iterator<Item = Replica> + 'a {
+        self.replicas_from(frame, 0).map(|(_, copy)| copy)
+    }
+
+    /// The same in pieces, for a host that has room for some copies at a time: those from place `first` of the list
+    /// on, each with the place behind it, to go on from. Begin with 0. What lies before is passed over quickly.
+    pub fn replicas_from<'a>(
+        &'a self,
+        frame: &'a Frame<'_>,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, Replica)> + 'a {
         let index = match frame.verdict {
             Some(Verdict::Flood(vni)) => self.vnis.index_of(vni),
             _ => None,
@@ -398,18 +408,23 @@ impl<S: Storage> Tables<S> {
             Ingress::Port(p) => Some(p),
             _ => None,
         };
-        let ports = index.into_iter().flat_map(|i| self.floods.ports(i)).filter(move |p| Some(*p) != from);
-        let vteps = index.filter(|_| from.is_some()).into_iter().flat_map(|i| self.floods.vteps(i));
-        let headers = vteps.filter_map(move |vtep| {
+        let ports = index.map_or(0, |i| self.floods.ports(i).len());
+        let behind = first.saturating_sub(ports);
+        let to_ports = index.into_iter().flat_map(move |i| self.floods.ports(i).skip(first));
+        let to_ports = to_ports.zip(first.saturating_add(1)..).filter(move |(p, _)| Some(*p) != from);
+        let vteps = index.filter(|_| from.is_some());
+        let vteps = vteps.into_iter().flat_map(move |i| self.floods.vteps(i).skip(behind));
+        let to_vteps = vteps.zip(ports.saturating_add(behind).saturating_add(1)..);
+        let headers = to_vteps.filter_map(move |(vtep, next)| {
             let template = self.copy_fits(vtep, frame.len(), frame.segment_len).ok()?;
             // The copies go to different addresses and may have one identification. Where nobody may
             // fragment, any will do (RFC 6864, section 4.1).
             let ip_id = if self.config.dont_fragment { 0 } else { frame.ip_id };
             let header =
                 template.header(frame.bytes(), &self.fields(frame.vni.unwrap_or_default(), frame, ip_id))?;
-            Some(Replica::Underlay { vtep, header })
+            Some((next, Replica::Underlay { vtep, header }))
         });
-        ports.map(Replica::Port).chain(headers)
+        to_ports.map(|(port, next)| (next, Replica::Port(port))).chain(headers)
     }
 
     /// Where [`replicas`](Self::replicas) go, for a backend that no longer has the frame but its

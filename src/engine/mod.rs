@@ -186,6 +186,15 @@ impl<S: Storage> Engine<S> {
         self.tables.replicas(frame)
     }
 
+    /// The same in pieces; see [`Tables::replicas_from`].
+    pub fn replicas_from<'a>(
+        &'a self,
+        frame: &'a Frame<'_>,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, Replica)> + 'a {
+        self.tables.replicas_from(frame, first)
+    }
+
     /// A VTEP: where a backend sends what has the verdict [`Verdict::ToUnderlay`].
     #[inline]
     pub fn vtep(&self, id: VtepId) -> Option<&Vtep> {

@@ -144,9 +144,8 @@ pub unsafe extern "C" fn overlane_replicas(
         if let Some(group) = stated.or(own) {
             frame = frame.with_group(group);
         }
-        let first = cursor.get();
-        let n = batch::replicas(&s.engine, frame, first as usize, &replicas);
-        cursor.set(first.saturating_add(n as u32));
+        let (n, next) = batch::replicas(&s.engine, frame, cursor.get(), &replicas);
+        cursor.set(next);
         count.set(n);
         Ok(())
     })
