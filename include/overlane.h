@@ -830,12 +830,13 @@ int32_t overlane_vni_set(struct overlane_engine *engine,
 int32_t overlane_vni_remove(struct overlane_engine *engine, uint32_t vni);
 
 // Adds a VTEP and stores its id in `*vtep`: the lowest that is free. One that was learned by
-// itself is taken over and keeps its id.
+// itself is taken over and keeps its id. In a full table one that was learned gives up its place,
+// rather one behind which nobody is left; the addresses behind it go too.
 int32_t overlane_vtep_add(struct overlane_engine *engine,
                           const struct overlane_vtep_config *config,
                           uint16_t *vtep);
 
-// Changes a VTEP's settings, its address included.
+// Changes a VTEP's settings, its address included. One that was learned by itself is taken over.
 int32_t overlane_vtep_set(struct overlane_engine *engine,
                           uint16_t vtep,
                           const struct overlane_vtep_config *config);
@@ -966,11 +967,12 @@ int32_t overlane_replicas(const struct overlane_engine *engine,
                           size_t *count);
 
 // Stores in `*deadline_ms` when `overlane_handle_timeout` wants to be called; `OVERLANE_NEVER`
-// while no address is known. A time in the past means at once.
+// while no address is known, and no VTEP that came by itself. A time in the past means at once.
 int32_t overlane_next_timeout(const struct overlane_engine *engine, uint64_t *deadline_ms);
 
-// Lets addresses age: looks at no more than `budget` places of the table. `aged` may be NULL, or is
-// told how many addresses were forgotten.
+// Lets addresses age, and forgets VTEPs that came by themselves and behind which nobody is left: looks
+// at no more than `budget` places of the one table or the other. `aged` may be NULL, or is told how many
+// addresses were forgotten. What is past its age is not found, whether or not this was called.
 int32_t overlane_handle_timeout(struct overlane_engine *engine,
                                 uint64_t now_ms,
                                 uint32_t budget,

@@ -43,6 +43,11 @@ fn misuse_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn workers_tell_each_other_what_they_learn() {
+    everywhere(&Path::new(CRATE).join("tests/c/workers.c"), "workers: ok");
+}
+
+#[test]
 fn c_lays_the_structures_out_as_rust_does() {
     let (mut program, mut expected) =
         (String::from("#include <overlane.h>\n#include <stdio.h>\n"), String::new());

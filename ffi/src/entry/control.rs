@@ -51,7 +51,8 @@ pub unsafe extern "C" fn overlane_vni_remove(engine: *mut overlane_engine, vni: 
 }
 
 /// Adds a VTEP and stores its id in `*vtep`: the lowest that is free. One that was learned by
-/// itself is taken over and keeps its id.
+/// itself is taken over and keeps its id. In a full table one that was learned gives up its place,
+/// rather one behind which nobody is left; the addresses behind it go too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_vtep_add(
     engine: *mut overlane_engine,
@@ -65,7 +66,7 @@ pub unsafe extern "C" fn overlane_vtep_add(
     })
 }
 
-/// Changes a VTEP's settings, its address included.
+/// Changes a VTEP's settings, its address included. One that was learned by itself is taken over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_vtep_set(
     engine: *mut overlane_engine,

@@ -152,7 +152,7 @@ pub unsafe extern "C" fn overlane_replicas(
 }
 
 /// Stores in `*deadline_ms` when `overlane_handle_timeout` wants to be called; `OVERLANE_NEVER`
-/// while no address is known. A time in the past means at once.
+/// while no address is known, and no VTEP that came by itself. A time in the past means at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_next_timeout(engine: *const overlane_engine, deadline_ms: *mut u64) -> i32 {
     enter!(engine, deadline_ms: out => |s| {
@@ -161,8 +161,9 @@ pub unsafe extern "C" fn overlane_next_timeout(engine: *const overlane_engine, d
     })
 }
 
-/// Lets addresses age: looks at no more than `budget` places of the table. `aged` may be NULL, or is
-/// told how many addresses were forgotten.
+/// Lets addresses age, and forgets VTEPs that came by themselves and behind which nobody is left: looks
+/// at no more than `budget` places of the one table or the other. `aged` may be NULL, or is told how many
+/// addresses were forgotten. What is past its age is not found, whether or not this was called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_handle_timeout(
     engine: *mut overlane_engine,
