@@ -813,7 +813,8 @@ int32_t overlane_engine_free(struct overlane_engine *engine);
 
 // Writes what the latest call that was refused on this engine was refused for, cut to `len` octets
 // with a NUL at the end, and returns the length of the whole text without the NUL, as snprintf
-// does. Empty where none was refused; a call that succeeds leaves it. NULL engine: 0, nothing written.
+// does. Empty where none was refused, and while another thread is in a call on the engine; a call that
+// succeeds leaves it, and so does one that got `OVERLANE_E_BUSY`. NULL engine: 0, nothing written.
 size_t overlane_engine_last_error(const struct overlane_engine *engine, char *text, size_t len);
 
 // Adds a VNI, 0 to 0xffffff. `config` may be NULL: the defaults, a bridged VNI that learns and floods.

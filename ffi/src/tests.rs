@@ -70,6 +70,9 @@ fn a_second_call_is_told_that_the_engine_is_busy() {
     let entered = unsafe { raw::lock(engine) }.ok().unwrap();
     assert_eq!(unsafe { overlane_vni_add(engine, 42, null()) }, OVERLANE_E_BUSY);
     assert_eq!(unsafe { overlane_engine_last_error(engine, null_mut(), 0) }, 0);
+    let mut text = [b'x' as c_char; 8];
+    assert_eq!(unsafe { overlane_engine_last_error(engine, text.as_mut_ptr(), 8) }, 0);
+    assert_eq!(text[0], 0);
     assert_eq!(unsafe { overlane_engine_free(engine) }, OVERLANE_E_BUSY);
     drop(entered);
     assert_eq!(unsafe { overlane_vni_add(engine, 42, null()) }, OVERLANE_OK);

@@ -142,7 +142,8 @@ pub unsafe extern "C" fn overlane_engine_free(engine: *mut overlane_engine) -> i
 
 /// Writes what the latest call that was refused on this engine was refused for, cut to `len` octets
 /// with a NUL at the end, and returns the length of the whole text without the NUL, as snprintf
-/// does. Empty where none was refused; a call that succeeds leaves it. NULL engine: 0, nothing written.
+/// does. Empty where none was refused, and while another thread is in a call on the engine; a call that
+/// succeeds leaves it, and so does one that got `OVERLANE_E_BUSY`. NULL engine: 0, nothing written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn overlane_engine_last_error(
     engine: *const overlane_engine,

@@ -102,8 +102,10 @@ macro_rules! free {
 macro_rules! last_error {
     ($engine:ident, $text:ident, $len:ident) => {
         // SAFETY: the entry point is `unsafe`: its caller makes the promises of `raw`.
-        match unsafe { ($crate::raw::lock($engine), $crate::raw::text_out($text, $len, "text")) } {
-            (Ok(mut entered), Ok(out)) => out.say(entered.error()),
+        match unsafe { ($crate::raw::text_out($text, $len, "text"), $crate::raw::lock($engine)) } {
+            (Ok(out), Ok(mut entered)) => out.say(entered.error()),
+            // Who asks after a call that found the engine busy reads no memory that nobody has written.
+            (Ok(out), Err($crate::status::OVERLANE_E_BUSY)) => out.say(""),
             _ => 0,
         }
     };
