@@ -58,15 +58,15 @@ pub fn engine_ops(data: &[u8]) {
 }
 
 #[derive(Debug, Arbitrary)]
-struct Input {
-    config: Config,
+pub(crate) struct Input {
+    pub(crate) config: Config,
     /// Whether the engine starts empty, not with some VNIs, ports, VTEPs and routes.
-    bare: bool,
-    operations: Operations<Operation>,
+    pub(crate) bare: bool,
+    pub(crate) operations: Operations<Operation>,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct Config {
+pub(crate) struct Config {
     shape: u8,
     v6_only: bool,
     v4_only: bool,
@@ -81,14 +81,14 @@ struct Config {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-enum Ageing {
+pub(crate) enum Ageing {
     Default,
     Seconds(u8),
     Milliseconds(u16),
 }
 
 impl Config {
-    fn engine(self) -> EngineConfig {
+    pub(crate) fn engine(self) -> EngineConfig {
         let mut c = EngineConfig::new(LOCAL_V4.into(), Seed::fixed(self.seed.into()));
         c.shape = SHAPES[usize::from(self.shape % 3)];
         c.local_mac = LOCAL_MAC;
@@ -110,7 +110,7 @@ impl Config {
 }
 
 #[derive(Debug, Arbitrary)]
-enum Operation {
+pub(crate) enum Operation {
     Command(Order),
     /// Frames from a local port.
     Encap {
@@ -149,7 +149,7 @@ enum Operation {
 
 /// An id that a table of eight may have given out, or not.
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct Id(u8);
+pub(crate) struct Id(u8);
 
 impl Id {
     fn number(self) -> u16 {
@@ -159,11 +159,11 @@ impl Id {
         }
     }
 
-    fn port(self) -> PortId {
+    pub(crate) fn port(self) -> PortId {
         PortId(self.number())
     }
 
-    fn vtep(self) -> VtepId {
+    pub(crate) fn vtep(self) -> VtepId {
         VtepId(self.number())
     }
 
@@ -173,7 +173,7 @@ impl Id {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct VniSettings {
+pub(crate) struct VniSettings {
     routed: Option<SomeMac>,
     any_source: bool,
     no_learning: bool,
@@ -200,7 +200,7 @@ impl VniSettings {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct VtepSettings {
+pub(crate) struct VtepSettings {
     addr: Peer,
     port: u16,
     mac: SomeMac,
@@ -223,7 +223,7 @@ impl VtepSettings {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct PortSettings {
+pub(crate) struct PortSettings {
     vni: SomeVni,
     peer: Option<SomeMac>,
     no_learning: bool,
@@ -242,7 +242,7 @@ impl PortSettings {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-enum Order {
+pub(crate) enum Order {
     AddVni(SomeVni, VniSettings),
     SetVni(SomeVni, VniSettings),
     RemoveVni(SomeVni),
@@ -262,14 +262,14 @@ enum Order {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-enum Kind {
+pub(crate) enum Kind {
     Learned,
     Sticky,
     Static,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-enum Hop {
+pub(crate) enum Hop {
     Vtep(Id),
     Port(Id),
     Direct,
@@ -277,7 +277,7 @@ enum Hop {
 }
 
 impl Order {
-    fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         match self {
             Order::AddVni(vni, c) => Command::AddVni { vni: vni.get(), config: c.config() },
             Order::SetVni(vni, c) => Command::SetVni { vni: vni.get(), config: c.config() },
@@ -320,7 +320,7 @@ impl Order {
 }
 
 #[derive(Debug, Arbitrary)]
-struct Sent {
+pub(crate) struct Sent {
     frame: Station,
     headroom: u8,
     segment_len: Option<u16>,
@@ -328,7 +328,7 @@ struct Sent {
 }
 
 impl Sent {
-    fn packet(&self) -> Packet {
+    pub(crate) fn packet(&self) -> Packet {
         Packet {
             bytes: self.frame.bytes(),
             headroom: usize::from(self.headroom),
@@ -340,7 +340,7 @@ impl Sent {
 }
 
 #[derive(Debug, Arbitrary)]
-struct Received {
+pub(crate) struct Received {
     from: Peer,
     /// Rarely, an address that is not ours.
     to: u8,
@@ -357,7 +357,7 @@ struct Received {
 }
 
 impl Received {
-    fn packet(&self, config: &EngineConfig) -> Packet {
+    pub(crate) fn packet(&self, config: &EngineConfig) -> Packet {
         let source = self.from.get().to_canonical();
         let us = if source.is_ipv4() { LOCAL_V4.into() } else { LOCAL_V6.into() };
         let local = match self.to {
@@ -408,6 +408,54 @@ impl Received {
     }
 }
 
+/// Two bridged VNIs, one of them open, and a routed one; two ports in each, two VTEPs.
+pub(crate) fn furniture(config: &EngineConfig) -> Vec<Command> {
+    let [open, bridged, routed, _] = FEW_VNIS;
+    let v4 = config.local_v4.is_some();
+    let peers = [2, 3].map(|n| if v4 { peer_v4(n) } else { peer_v6(n) });
+    let any_source = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let mut all = Vec::new();
+    for (vni, config) in
+        [(open, any_source), (bridged, VniConfig::default()), (routed, VniConfig::routed(ROUTER))]
+    {
+        all.push(Command::AddVni { vni, config });
+        let port = PortConfig { peer_mac: Some(LOCAL_MAC), ..PortConfig::new(vni) };
+        all.extend([Command::AddPort(port), Command::AddPort(port)]);
+    }
+    for (n, addr) in peers.into_iter().enumerate() {
+        let mtu = if n == 0 { 0 } else { 1_450 };
+        let config = VtepConfig { mtu, ..VtepConfig::new(addr, 4789) };
+        all.push(Command::AddVtep(VtepConfig { underlay_mac: ROUTER, inner_mac: Some(ROUTER), ..config }));
+        let (vtep, kind) = (VtepId(n as u16), EntryKind::Learned);
+        all.push(Command::AddFlood { vni: bridged, vtep });
+        let mac = MacAddr([2, 0, 0, 0, 0, n as u8]);
+        all.push(Command::AddMac { vni: bridged, mac, at: Destination::Vtep(vtep), kind });
+    }
+    for (prefix, next_hop) in [
+        ("10.0.0.0/16", NextHop::Vtep(VtepId(0))),
+        ("10.1.0.0/16", NextHop::Port(PortId(4))),
+        ("10.2.0.0/16", NextHop::Direct),
+        ("fd00::/32", NextHop::Vtep(VtepId(1))),
+        ("fd00:1::/32", NextHop::Port(PortId(5))),
+    ] {
+        let prefix = prefix.parse().expect("a prefix");
+        all.push(Command::AddRoute { vni: routed, prefix, next_hop });
+    }
+    all
+}
+
+/// The packets of [`Operation::EncapMany`].
+pub(crate) fn many(frame: &Station, times: u8) -> Vec<Packet> {
+    let packet = Packet { bytes: frame.bytes(), headroom: 72, ..Packet::default() };
+    let mut packets = vec![packet; usize::from(times % 48)];
+    for (n, packet) in packets.iter_mut().enumerate() {
+        // Other senders: enough to fill what can be filled.
+        packet.bytes.truncate(1_500);
+        packet.bytes[11] = packet.bytes[11].wrapping_add(n as u8);
+    }
+    packets
+}
+
 /// One engine, and what it must agree with.
 struct World<S: Storage> {
     node: Node<S>,
@@ -437,50 +485,10 @@ impl<S: Storage> World<S> {
         World { node, now, tally: Tally::default(), events: 0, apart: Tally::default(), thorough }
     }
 
-    /// Two bridged VNIs, one of them open, and a routed one; two ports in each, two VTEPs.
     fn furnish(&mut self) {
-        let [open, bridged, routed, _] = FEW_VNIS;
-        let v4 = self.node.engine.tables().config().local_v4.is_some();
-        let peers = [2, 3].map(|n| if v4 { peer_v4(n) } else { peer_v6(n) });
-        let any_source = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
-        for (vni, config) in
-            [(open, any_source), (bridged, VniConfig::default()), (routed, VniConfig::routed(ROUTER))]
-        {
-            self.furnish_with(Command::AddVni { vni, config });
-            for _ in 0..2 {
-                self.furnish_with(Command::AddPort(PortConfig {
-                    peer_mac: Some(LOCAL_MAC),
-                    ..PortConfig::new(vni)
-                }));
-            }
+        for command in furniture(self.node.engine.tables().config()) {
+            self.command(&command).expect("there is room for a few");
         }
-        for (n, addr) in peers.into_iter().enumerate() {
-            let mtu = if n == 0 { 0 } else { 1_450 };
-            let config = VtepConfig { mtu, ..VtepConfig::new(addr, 4789) };
-            self.furnish_with(Command::AddVtep(VtepConfig {
-                underlay_mac: ROUTER,
-                inner_mac: Some(ROUTER),
-                ..config
-            }));
-            let (vtep, kind) = (VtepId(n as u16), EntryKind::Learned);
-            self.furnish_with(Command::AddFlood { vni: bridged, vtep });
-            let mac = MacAddr([2, 0, 0, 0, 0, n as u8]);
-            self.furnish_with(Command::AddMac { vni: bridged, mac, at: Destination::Vtep(vtep), kind });
-        }
-        for (prefix, next_hop) in [
-            ("10.0.0.0/16", NextHop::Vtep(VtepId(0))),
-            ("10.1.0.0/16", NextHop::Port(PortId(4))),
-            ("10.2.0.0/16", NextHop::Direct),
-            ("fd00::/32", NextHop::Vtep(VtepId(1))),
-            ("fd00:1::/32", NextHop::Port(PortId(5))),
-        ] {
-            let prefix = prefix.parse().expect("a prefix");
-            self.furnish_with(Command::AddRoute { vni: routed, prefix, next_hop });
-        }
-    }
-
-    fn furnish_with(&mut self, command: Command) {
-        self.command(&command).expect("there is room for a few");
     }
 
     fn step(&mut self, operation: &Operation) -> Step {
@@ -491,13 +499,7 @@ impl<S: Storage> World<S> {
                 Report::Frames(self.encap(*by_worker, port.port(), &packets))
             }
             Operation::EncapMany { by_worker, port, frame, times } => {
-                let packet = Packet { bytes: frame.bytes(), headroom: 72, ..Packet::default() };
-                let mut packets = vec![packet; usize::from(times % 48)];
-                for (n, packet) in packets.iter_mut().enumerate() {
-                    // Other senders: enough to fill what can be filled.
-                    packet.bytes.truncate(1_500);
-                    packet.bytes[11] = packet.bytes[11].wrapping_add(n as u8);
-                }
+                let packets = many(frame, *times);
                 Report::Frames(self.encap(*by_worker, port.port(), &packets))
             }
             Operation::Decap { by_worker, datagrams } => {

@@ -15,6 +15,7 @@
 //! | [`superframe`] | a virtio-net header and a frame | every segment lies inside, and its headers are right; arrived as one with others, no datagram becomes part of another |
 //! | [`merge`] | segments of some flows, damaged | each frame is in one group; cut again, a group is what went in |
 //! | [`ffi_calls`] | calls through the C ABI, sensible and not | two engines agree, packets in an arena or in buffers; no bug's status; a refused call changes nothing; no octet beyond what was lent is touched |
+//! | [`ffi_twin`] | those of `engine_ops` | an engine in Rust and one behind the C ABI agree in all that they say and hold |
 //!
 //! The work for one input is bounded: [`MAX_OPERATIONS`] operations, a few frames in each.
 
@@ -34,7 +35,7 @@ use arbitrary::{Arbitrary, Unstructured};
 pub use decap::decap;
 pub use engine_ops::engine_ops;
 pub use fdb_ops::fdb_ops;
-pub use ffi_calls::ffi_calls;
+pub use ffi_calls::{ffi_calls, ffi_twin};
 pub use lpm_ops::lpm_ops;
 pub use offload::{merge, superframe};
 pub use wire::wire;
@@ -68,6 +69,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("fdb_ops", fdb_ops),
     ("lpm_ops", lpm_ops),
     ("ffi_calls", ffi_calls),
+    ("ffi_twin", ffi_twin),
     ("superframe", superframe),
     ("merge", merge),
 ];

@@ -140,6 +140,11 @@ fn ffi_calls() {
 }
 
 #[test]
+fn ffi_twin() {
+    smoke("ffi_twin", 400, 200);
+}
+
+#[test]
 fn superframe() {
     smoke("superframe", 3_000, 500);
 }

@@ -6,6 +6,7 @@
 mod memory;
 mod packets;
 mod read;
+mod twin;
 
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
@@ -20,6 +21,7 @@ use overlane_ffi::types::*;
 use self::memory::{How, Passed, Room, blank, c, known};
 use self::packets::{Sent, packets};
 use self::read::{Seen, read};
+pub use self::twin::ffi_twin;
 use crate::Operations;
 use crate::packet::{LOCAL_MAC, LOCAL_V4, LOCAL_V6, Peer, SomeMac, SomePrefix, SomeVni, Station};
 

@@ -14,13 +14,13 @@ use crate::packet::{Peer, SomeMac, SomePrefix};
 /// Everything that can be read of an engine.
 #[derive(Debug, PartialEq)]
 pub(super) struct Seen {
-    counters: overlane_counters,
-    vnis: Vec<(u32, overlane_vni_config)>,
-    vteps: Vec<overlane_vtep_info>,
-    ports: Vec<overlane_port_info>,
-    floods: Vec<(u32, u16)>,
-    routes: Vec<(u32, overlane_route)>,
-    macs: Vec<overlane_mac_entry>,
+    pub(super) counters: overlane_counters,
+    pub(super) vnis: Vec<(u32, overlane_vni_config)>,
+    pub(super) vteps: Vec<overlane_vtep_info>,
+    pub(super) ports: Vec<overlane_port_info>,
+    pub(super) floods: Vec<(u32, u16)>,
+    pub(super) routes: Vec<(u32, overlane_route)>,
+    pub(super) macs: Vec<overlane_mac_entry>,
 }
 
 /// A structure with its size filled in.
