@@ -71,9 +71,24 @@ fn check_sums(rows: &[Row], samples: &Samples) -> Result<(), String> {
     Ok(())
 }
 
+/// The rows that are asked for. A document's table is of all of them, measured in earnest.
+fn chosen(args: &Args) -> Result<Vec<Row>, String> {
+    let rows: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&args.only)).collect();
+    if rows.is_empty() {
+        return Err(format!("no row's name contains {:?}", args.only));
+    }
+    if (args.results.is_some() || args.chart.is_some()) && (args.quick || !args.only.is_empty()) {
+        return Err(
+            "--results and --chart are for all rows: not with --only, --quick or without Cargo's --bench"
+                .into(),
+        );
+    }
+    Ok(rows)
+}
+
 /// Measures, prints, and writes what was asked for.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let rows: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&args.only)).collect();
+    let rows = chosen(args)?;
     let (dpdk, machine) = (Dpdk::read(&args.dpdk)?, Machine::this());
     let samples = collect(args, &rows)?;
     check_sums(&rows, &samples)?;
@@ -97,4 +112,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         println!("written: {}", path.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn a_document_gets_all_rows_in_earnest_or_none() {
+        let chosen = |args: &[&str]| chosen(&Args::parse_from([&["tables"], args].concat())).map(|r| r.len());
+        let all = rows().len();
+        assert_eq!(chosen(&["--quick"]), Ok(all));
+        assert_eq!(chosen(&["--results", "x", "--chart", "y"]), Ok(all));
+        assert!(chosen(&["--only", "C ABI"]).is_ok_and(|n| n > 0 && n < all));
+        for args in [
+            &["--only", "no such row"][..],
+            &["--only", "C ABI", "--results", "x"],
+            &["--only", "C ABI", "--chart", "x"],
+            &["--quick", "--results", "x"],
+        ] {
+            assert!(chosen(args).is_err(), "{args:?}");
+        }
+    }
 }

@@ -43,10 +43,11 @@ impl FromStr for Sample {
     }
 }
 
-/// The value in the middle; NaN of none.
+/// The value in the middle, or between the two that are; NaN of none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    values.get(low).zip(values.get(high)).map_or(f64::NAN, |(low, high)| (low + high) / 2.0)
 }
 
 /// What timed passes give.
@@ -156,6 +157,24 @@ impl Random {
     pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {
         for i in (1..values.len()).rev() {
             values.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_of_few_and_of_many() {
+        assert!(median(Vec::new()).is_nan());
+        for (values, middle) in [
+            (vec![3.0], 3.0),
+            (vec![9.0, 1.0], 5.0),
+            (vec![9.0, 1.0, 2.0], 2.0),
+            (vec![4.0, 1.0, 2.0, 9.0], 3.0),
+        ] {
+            assert_eq!(median(values), middle);
         }
     }
 }

@@ -140,6 +140,9 @@ pub(crate) fn print(lines: &[Line], machine: &Machine, args: &Args) {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
+    if args.quick {
+        return;
+    }
     let with_goal = lines.iter().filter(|line| line.goal.is_some());
     let (met, open) =
         (lines.iter().filter(|l| l.met == Some(true)), with_goal.clone().filter(|l| l.met.is_none()));
