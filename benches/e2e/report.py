@@ -10,6 +10,7 @@ stands behind it in brackets is the least and the greatest ratio of one round's 
 
 import argparse
 import json
+import signal
 import sys
 from statistics import median
 
@@ -34,8 +35,13 @@ class Rounds:
     def __init__(self, paths):
         self.lines = []
         for path in paths:
-            with open(path) as lines:
-                self.lines += [json.loads(line) for line in lines if line.strip()]
+            try:
+                with open(path) as lines:
+                    self.lines += [json.loads(line) for line in lines if line.strip()]
+            except OSError as error:
+                sys.exit(f"report.py: cannot read {path}: {error.strerror}")
+            except ValueError:
+                sys.exit(f"report.py: {path}: not the lines that run.py writes")
         if not self.lines:
             sys.exit("report.py: no lines")
 
@@ -176,6 +182,7 @@ def main():
     parser.add_argument("--chart", help="write an SVG chart of the wire underlay here")
     options = parser.parse_args()
     rounds = Rounds(options.files)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop reading
     print(markdown(rounds))
     if options.chart:
         with open(options.chart, "w") as out:

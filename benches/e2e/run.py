@@ -15,6 +15,8 @@ import argparse
 import json
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,8 @@ import time
 from topology import POD_ADDR, Failed, Topology, run
 from variants import all_variants, missing
 
+PHASES = ("tcp1", "tcp4", "pps", "rtt")
+TOOLS = ("ip", "ethtool", "iperf3", "sockperf", "taskset", "cc")
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
@@ -111,6 +115,12 @@ def come_first():
         pass
 
 
+def at_least_one(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return int(text)
+
+
 def machine():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
     return {"processor": model, "processors": os.cpu_count(), "kernel": platform.release()}
@@ -119,14 +129,18 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="file that lines are added to")
-    parser.add_argument("--variants", default="plain,kernel-vxlan,overlane")
-    parser.add_argument("--underlay", choices=("wire", "veth"), default="wire")
-    parser.add_argument("--phases", default="tcp1,tcp4,pps,rtt")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="of each phase")
+    parser.add_argument("--variants", default="plain,kernel-vxlan,overlane", help="with commas between; %(default)s")
+    parser.add_argument("--underlay", choices=("wire", "veth"), default="wire", help="%(default)s")
+    parser.add_argument("--phases", default=",".join(PHASES), help="with commas between; %(default)s")
+    parser.add_argument("--rounds", type=at_least_one, default=5, help="%(default)s")
+    parser.add_argument("--seconds", type=at_least_one, default=5, help="of each phase; %(default)s")
     parser.add_argument("--no-pin", action="store_true", help="do not give each host one processor")
-    parser.add_argument("--vtep", default=os.path.join(ROOT, "target/release/examples/vtep"))
+    parser.add_argument("--vtep", default=os.path.join(ROOT, "target/release/examples/vtep"), help="the program to measure")
     options = parser.parse_args()
+    phases = options.phases.split(",")
+    unknown = [name for name in phases if name not in PHASES]
+    if unknown:
+        parser.error(f"no phase {unknown[0]}; there are: {', '.join(PHASES)}")
 
     known = all_variants(options.vtep)
     chosen = []
@@ -140,12 +154,22 @@ def main():
             chosen.append(known[name])
     if os.geteuid() != 0:
         parser.error("needs root, for network namespaces")
+    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    if absent:
+        sys.exit(f"run.py: this machine has no {', '.join(absent)}")
 
+    # Namespaces and processes go when the program is told to end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     built = os.path.join(ROOT, "target/e2e-pps")
     os.makedirs(os.path.dirname(built), exist_ok=True)
     run("cc", "-O2", "-pthread", "-o", built, os.path.join(HERE, "pps.c"))
     about = machine()
     come_first()
+    try:
+        # Before anything is measured: it may be a place that cannot be written.
+        out = open(options.out, "a")
+    except OSError as error:
+        sys.exit(f"run.py: cannot write {options.out}: {error.strerror}")
     try:
         for number in range(1, options.rounds + 1):
             for variant in chosen:
@@ -155,12 +179,14 @@ def main():
                     "round": number, "variant": variant.name, "underlay": options.underlay,
                     "pinned": not options.no_pin, "seconds": options.seconds, **result, **about,
                 }
-                with open(options.out, "a") as out:
-                    out.write(json.dumps(line) + "\n")
-                shown = {phase: result.get(phase) for phase in options.phases.split(",")}
+                out.write(json.dumps(line) + "\n")
+                out.flush()
+                shown = {phase: result.get(phase) for phase in phases}
                 print(f"round {number} {variant.name} {options.underlay}: {json.dumps(shown)}", file=sys.stderr)
     except Failed as error:
         sys.exit(f"run.py: {error}")
+    except OSError as error:
+        sys.exit(f"run.py: {error.filename or options.out}: {error.strerror}")
 
 
 if __name__ == "__main__":
