@@ -37,9 +37,14 @@ fn captures() -> PathBuf {
 
 /// A run of the program: exit code, stdout, stderr.
 fn inspect(args: &[&str]) -> (u8, String, String) {
+    inspect_stdin(&[], args)
+}
+
+/// A run with these octets on stdin.
+fn inspect_stdin(mut stdin: &[u8], args: &[&str]) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = ["inspect"].iter().chain(args).map(OsString::from);
-    let code = cli::run(args, &mut out, &mut err);
+    let code = cli::run(args, &mut stdin, &mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -463,6 +468,16 @@ impl Write for Closed {
 }
 
 #[test]
+fn a_dash_is_stdin() {
+    let path = captures().join("made.pcap");
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(inspect_stdin(&bytes, &["-"]), inspect(&[path.to_str().unwrap()]));
+    let (code, _, err) = inspect_stdin(&bytes[..bytes.len() - 1], &["-"]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("inspect: stdin: damaged at octet "), "{err}");
+}
+
+#[test]
 fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
     let args = || ["inspect".into(), captures().join("made.pcap").into_os_string()];
     for (kind, exit, says) in
@@ -470,7 +485,7 @@ fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
     {
         for room in [0, 1, 500] {
             let mut err = Vec::new();
-            let code = cli::run(args(), &mut Closed { room, kind }, &mut err);
+            let code = cli::run(args(), &mut io::empty(), &mut Closed { room, kind }, &mut err);
             let err = String::from_utf8(err).unwrap();
             assert_eq!(code, exit, "{err}");
             assert!(if says.is_empty() { err.is_empty() } else { err.starts_with(says) }, "{err}");

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use overlane::wire::vxlan;
@@ -23,7 +23,7 @@ pub(crate) const USAGE: u8 = 2;
 #[derive(Parser)]
 #[command(name = "inspect", version, override_usage = "inspect FILE.pcap[ng] [--port N]... [--json]")]
 struct Args {
-    /// The capture: pcap or pcapng
+    /// The capture: pcap or pcapng; `-` is stdin
     #[arg(value_name = "FILE.pcap[ng]")]
     file: PathBuf,
     /// A UDP port that carries VXLAN; can be given several times [default: 4789 and 8472]
@@ -35,7 +35,12 @@ struct Args {
 }
 
 /// Runs the program and gives its exit code.
-pub(crate) fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub(crate) fn run(
+    args: impl IntoIterator<Item = OsString>,
+    stdin: &mut dyn Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let mut args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) => {
@@ -50,13 +55,20 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write,
     if args.ports.is_empty() {
         args.ports = vec![vxlan::PORT, vxlan::PORT_LINUX];
     }
-    let name = args.file.display();
-    let file = match open(&args.file) {
-        Ok(file) => file,
-        Err(e) => {
-            let _ = writeln!(err, "inspect: cannot open {name}: {e}; give the path of a pcap or pcapng file");
-            return USAGE;
-        }
+    let mut opened;
+    let (name, file): (_, &mut dyn Read) = if args.file.as_os_str() == "-" {
+        (Path::new("stdin").display(), stdin)
+    } else {
+        let name = args.file.display();
+        opened = match open(&args.file) {
+            Ok(file) => file,
+            Err(e) => {
+                let _ =
+                    writeln!(err, "inspect: cannot open {name}: {e}; give the path of a pcap or pcapng file");
+                return USAGE;
+            }
+        };
+        (name, &mut opened)
     };
     let mut totals = Totals::default();
     let end = match read(BufReader::new(file), &args, &mut totals, out) {

@@ -19,5 +19,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    ExitCode::from(cli::run(std::env::args_os(), &mut out, &mut io::stderr()))
+    ExitCode::from(cli::run(std::env::args_os(), &mut io::stdin().lock(), &mut out, &mut io::stderr()))
 }
