@@ -65,8 +65,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Ok(what) = &written {
         say(&format!("{name}: {what}"));
     }
-    say(&format!("\n{}", report.to_string().trim_end()));
+    let told = writeln!(io::stdout(), "\n{}", report.to_string().trim_end());
     written.map_err(|e| cannot(&e))?;
+    match told {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(format!("cannot write the report: {e}").into());
+        }
+        _ => {}
+    }
     Ok(report.worked())
 }
 

@@ -37,9 +37,11 @@ fn main() -> std::process::ExitCode {
     let done = match args::task(std::env::args_os()) {
         Ok(args::Task::Run(plan)) => run(&plan),
         Ok(args::Task::Probe) => {
+            let mut out = std::io::stdout();
+            let told = write!(out, "{}", overlane::linux::Probe::run()).and_then(|()| out.flush());
             // Whoever reads it may have gone.
-            let _ = write!(std::io::stdout(), "{}", overlane::linux::Probe::run());
-            Ok(())
+            let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+            told.or_else(|e| if gone(&e) { Ok(()) } else { Err(format!("cannot write: {e}").into()) })
         }
         // Help and version are no errors; clap ends with 2 for what is one.
         Err(refused) => refused.exit(),

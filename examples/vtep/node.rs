@@ -143,7 +143,8 @@ impl Node {
             return Err(format!("{}: its device, {tap}, is given twice", attachment.device).into());
         }
         for tap in queues.iter_mut().filter(|_| named) {
-            tap.set_mtu(mtu)?;
+            let has = tap.mtu();
+            tap.set_mtu(mtu).map_err(|e| format!("{e} (it has {has}, and {mtu} fits)"))?;
         }
         let tap = queues.first().ok_or("a device without queues")?;
         if !named && tap.mtu() > mtu {

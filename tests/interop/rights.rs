@@ -94,13 +94,13 @@ pub fn prepared_device() {
         command.args(more.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped());
         Process::spawn_on(&one, command, || Privileges::default().give_up().unwrap())
     };
-    let refused = |what: &str| {
+    let refused = |what: &str, more: &str| {
         let why = "EPERM; CAP_NET_ADMIN is needed over this network namespace";
-        (Some(1), format!("vtep: cannot {what} mine: {why}\n"))
+        (Some(1), format!("vtep: cannot {what} mine: {why}{more}\n"))
     };
-    assert_eq!(start("").fail(), refused("set the MTU of"));
+    assert_eq!(start("").fail(), refused("set the MTU of", " (it has 1500, and 1450 fits)"));
     r.set_mtu("mine", 1450).unwrap();
-    assert_eq!(start("").fail(), refused("bring up"));
+    assert_eq!(start("").fail(), refused("bring up", ""));
     r.set_up("mine").unwrap();
     r.add_address("mine", ip("10.42.0.1"), 24).unwrap();
     // Not once, but each time that it is started.
