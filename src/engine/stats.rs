@@ -121,6 +121,12 @@ pub struct ScopeCounters {
 const _: () = assert!(size_of::<ScopeCounters>() == 352);
 
 impl ScopeCounters {
+    /// Nothing counted.
+    pub const ZERO: ScopeCounters = ScopeCounters {
+        traffic: Traffic { rx_frames: 0, rx_octets: 0, tx_frames: 0, tx_octets: 0 },
+        drops: Drops([0; DropReason::COUNT]),
+    };
+
     /// Anything of the line that every frame adds to.
     #[inline]
     pub(crate) fn word(&self) -> u64 {

@@ -24,7 +24,7 @@ use crate::wire::template::Template;
 
 macro_rules! storage {
     ($($bundle:ident($bundle_doc:literal) {
-        $($(#[$doc:meta])* $field:ident: $assoc:ident of $t:ty, $cap:ident;)*
+        $($(#[$doc:meta])* $field:ident: $assoc:ident of $t:ty, $cap:ident, $empty:expr;)*
     })*) => {
         /// Which memory each table of an engine uses.
         pub trait Storage {
@@ -54,7 +54,35 @@ macro_rules! storage {
             }
         )*
 
+        $(
+            impl<S: Storage> $bundle<S> {
+                /// The same memory, lent to an engine over [`Borrowed`].
+                pub fn lend(&mut self) -> $bundle<Borrowed<'_>> {
+                    $bundle { $($field: self.$field.as_mut_slice(),)* }
+                }
+            }
+        )*
+
         /// Memory that the host lends: a static, a C caller's block, huge pages.
+        ///
+        /// The slices may come one by one, or all of them from the arrays of an [`Inline`]:
+        ///
+        /// ```
+        /// use overlane::engine::{Borrowed, ContextParts, Engine, EngineConfig, Inline, Parts};
+        /// use overlane::table::Seed;
+        /// use std::sync::Mutex;
+        ///
+        /// type Small = Inline<32, 64, 6, 4, 16, 4, 12, 32>;
+        /// static MEMORY: Mutex<(Parts<Small>, ContextParts<Small>)> =
+        ///     Mutex::new((Parts::EMPTY, ContextParts::EMPTY));
+        ///
+        /// let mut memory = MEMORY.lock()?; // whatever cell the host has for a static
+        /// let (parts, context) = &mut *memory;
+        /// let config = EngineConfig::new("192.0.2.1".parse()?, Seed::fixed(1)); // draw 16 random octets
+        /// let engine = Engine::<Borrowed>::new(config, parts.lend(), context.lend())?;
+        /// assert_eq!(engine.tables().vteps().capacity(), 16);
+        /// # Ok::<(), Box<dyn core::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy)]
         pub struct Borrowed<'a>(PhantomData<&'a mut ()>);
 
@@ -99,6 +127,21 @@ macro_rules! storage {
         /// family, `INDEX` index slots for VNIs and for VTEPs
         /// ([`index::index_slots_for`](crate::table::index::index_slots_for)), `VNIS`, `VTEPS`,
         /// `PORTS`, `FLOOD` list nodes and `EVENTS`.
+        ///
+        /// ```
+        /// use overlane::engine::{ContextParts, Engine, EngineConfig, Inline, Parts};
+        /// use overlane::table::{Seed, fdb::groups_for, flood_nodes_for, index_slots_for, lpm::cells_for};
+        ///
+        /// // 100 addresses, 8 routes of each family, 4 VNIs, 16 VTEPs, 4 ports; on the flood lists, two for
+        /// // each VNI, 20 members in all; 32 events.
+        /// type Small = Inline<
+        ///     { groups_for(100) }, { cells_for(8) }, { index_slots_for(16) }, 4, 16, 4, { flood_nodes_for(8, 20) }, 32,
+        /// >;
+        /// let config = EngineConfig::new("192.0.2.1".parse()?, Seed::fixed(1)); // draw 16 random octets
+        /// let engine = Engine::<Small>::new(config, Parts::default(), ContextParts::default())?;
+        /// assert!(size_of_val(&engine) < 32 << 10);
+        /// # Ok::<(), Box<dyn core::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy)]
         pub struct Inline<
             const FDB: usize,
@@ -134,6 +177,20 @@ macro_rules! storage {
                 const PORTS: usize,
                 const FLOOD: usize,
                 const EVENTS: usize,
+            > $bundle<Inline<FDB, CELLS, INDEX, VNIS, VTEPS, PORTS, FLOOD, EVENTS>> {
+                /// The arrays, as a static needs them; elsewhere `default()` gives the same.
+                pub const EMPTY: Self = $bundle { $($field: [const { $empty }; storage!(@inline $cap)],)* };
+            }
+
+            impl<
+                const FDB: usize,
+                const CELLS: usize,
+                const INDEX: usize,
+                const VNIS: usize,
+                const VTEPS: usize,
+                const PORTS: usize,
+                const FLOOD: usize,
+                const EVENTS: usize,
             > Default for $bundle<Inline<FDB, CELLS, INDEX, VNIS, VTEPS, PORTS, FLOOD, EVENTS>> {
                 fn default() -> Self {
                     $bundle { $($field: core::array::from_fn(|_| Default::default()),)* }
@@ -156,47 +213,47 @@ macro_rules! storage {
 storage! {
     Parts("The memory of an engine's tables.") {
         /// Hash index of the VNI table.
-        vni_index: VniIndexStore of IndexSlot, vni_index;
+        vni_index: VniIndexStore of IndexSlot, vni_index, IndexSlot::EMPTY;
         /// Records of the VNI table; its length is how many VNIs there can be.
-        vnis: VniStore of VniSlot, vnis;
+        vnis: VniStore of VniSlot, vnis, VniSlot::EMPTY;
         /// Hash index of the VTEP table, by underlay address.
-        vtep_index: VtepIndexStore of IndexSlot, vtep_index;
+        vtep_index: VtepIndexStore of IndexSlot, vtep_index, IndexSlot::EMPTY;
         /// Records of the VTEP table; at most 65,536.
-        vteps: VtepStore of VtepSlot, vteps;
+        vteps: VtepStore of VtepSlot, vteps, VtepSlot::EMPTY;
         /// Prebuilt outer headers, one for each VTEP record.
-        templates: TemplateStore of Template, vteps;
+        templates: TemplateStore of Template, vteps, Template::EMPTY;
         /// Records of the port table; at most 65,536.
-        ports: PortStore of PortSlot, ports;
+        ports: PortStore of PortSlot, ports, PortSlot::EMPTY;
         /// Heads of the flood lists, one for each VNI record.
-        flood_heads: FloodHeadStore of FloodHead, vnis;
+        flood_heads: FloodHeadStore of FloodHead, vnis, FloodHead::EMPTY;
         /// Nodes of the flood lists, shared by all VNIs.
-        flood_nodes: FloodNodeStore of FloodNode, flood_nodes;
+        flood_nodes: FloodNodeStore of FloodNode, flood_nodes, FloodNode::EMPTY;
         /// Tags of the FDB, one group for each slot group.
-        fdb_tags: TagStore of TagGroup, fdb_groups;
+        fdb_tags: TagStore of TagGroup, fdb_groups, TagGroup::EMPTY;
         /// Entries of the FDB.
-        fdb_slots: SlotStore of SlotGroup, fdb_groups;
+        fdb_slots: SlotStore of SlotGroup, fdb_groups, SlotGroup::EMPTY;
         /// How many addresses each port has learned, one for each port record.
-        port_quotas: PortQuotaStore of Quota, ports;
+        port_quotas: PortQuotaStore of Quota, ports, Quota::UNLIMITED;
         /// How many addresses were learned behind each VTEP, one for each VTEP record.
-        vtep_quotas: VtepQuotaStore of Quota, vteps;
+        vtep_quotas: VtepQuotaStore of Quota, vteps, Quota::UNLIMITED;
         /// Cells of the IPv4 routes, shared by all routed VNIs.
-        cells_v4: CellV4Store of LpmNode<Ipv4Addr>, cells_v4;
+        cells_v4: CellV4Store of LpmNode<Ipv4Addr>, cells_v4, LpmNode::EMPTY;
         /// Roots of the IPv4 routes, one for each VNI record.
-        roots_v4: RootV4Store of LpmRoot, vnis;
+        roots_v4: RootV4Store of LpmRoot, vnis, LpmRoot::EMPTY;
         /// Cells of the IPv6 routes.
-        cells_v6: CellV6Store of LpmNode<Ipv6Addr>, cells_v6;
+        cells_v6: CellV6Store of LpmNode<Ipv6Addr>, cells_v6, LpmNode::EMPTY;
         /// Roots of the IPv6 routes, one for each VNI record.
-        roots_v6: RootV6Store of LpmRoot, vnis;
+        roots_v6: RootV6Store of LpmRoot, vnis, LpmRoot::EMPTY;
     }
     ContextParts("The memory of one worker's counters and events.") {
         /// Counters of each VNI record.
-        vni_counters: VniCounterStore of ScopeCounters, vnis;
+        vni_counters: VniCounterStore of ScopeCounters, vnis, ScopeCounters::ZERO;
         /// Counters of each VTEP record.
-        vtep_counters: VtepCounterStore of ScopeCounters, vteps;
+        vtep_counters: VtepCounterStore of ScopeCounters, vteps, ScopeCounters::ZERO;
         /// Counters of each port record.
-        port_counters: PortCounterStore of ScopeCounters, ports;
+        port_counters: PortCounterStore of ScopeCounters, ports, ScopeCounters::ZERO;
         /// Events not yet read.
-        events: EventStore of Option<Event>, events;
+        events: EventStore of Option<Event>, events, None;
     }
 }
 

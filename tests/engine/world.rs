@@ -65,36 +65,9 @@ impl Memory for Heap {
 
 impl Memory for Borrowed<'static> {
     fn engine(config: EngineConfig) -> Engine<Borrowed<'static>> {
-        fn lend<T>(b: Box<[T]>) -> &'static mut [T] {
-            Box::leak(b)
-        }
-        let p = Parts::<Heap>::with_capacity(&CAPACITY);
-        let c = ContextParts::<Heap>::with_capacity(&CAPACITY);
-        let parts = Parts {
-            vni_index: lend(p.vni_index),
-            vnis: lend(p.vnis),
-            vtep_index: lend(p.vtep_index),
-            vteps: lend(p.vteps),
-            templates: lend(p.templates),
-            ports: lend(p.ports),
-            flood_heads: lend(p.flood_heads),
-            flood_nodes: lend(p.flood_nodes),
-            fdb_tags: lend(p.fdb_tags),
-            fdb_slots: lend(p.fdb_slots),
-            port_quotas: lend(p.port_quotas),
-            vtep_quotas: lend(p.vtep_quotas),
-            cells_v4: lend(p.cells_v4),
-            roots_v4: lend(p.roots_v4),
-            cells_v6: lend(p.cells_v6),
-            roots_v6: lend(p.roots_v6),
-        };
-        let context = ContextParts {
-            vni_counters: lend(c.vni_counters),
-            vtep_counters: lend(c.vtep_counters),
-            port_counters: lend(c.port_counters),
-            events: lend(c.events),
-        };
-        Engine::new(config, parts, context).unwrap()
+        let parts = Box::leak(Box::new(Parts::<Heap>::with_capacity(&CAPACITY)));
+        let context = Box::leak(Box::new(ContextParts::<Heap>::with_capacity(&CAPACITY)));
+        Engine::new(config, parts.lend(), context.lend()).unwrap()
     }
 }
 

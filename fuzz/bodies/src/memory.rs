@@ -72,37 +72,9 @@ impl Lender {
     }
 
     pub(crate) fn lend(&mut self, config: EngineConfig) -> Result<Node<Borrowed<'_>>, ConfigError> {
-        let p = &mut self.parts;
-        let parts = Parts {
-            vni_index: &mut p.vni_index[..],
-            vnis: &mut p.vnis[..],
-            vtep_index: &mut p.vtep_index[..],
-            vteps: &mut p.vteps[..],
-            templates: &mut p.templates[..],
-            ports: &mut p.ports[..],
-            flood_heads: &mut p.flood_heads[..],
-            flood_nodes: &mut p.flood_nodes[..],
-            fdb_tags: &mut p.fdb_tags[..],
-            fdb_slots: &mut p.fdb_slots[..],
-            port_quotas: &mut p.port_quotas[..],
-            vtep_quotas: &mut p.vtep_quotas[..],
-            cells_v4: &mut p.cells_v4[..],
-            roots_v4: &mut p.roots_v4[..],
-            cells_v6: &mut p.cells_v6[..],
-            roots_v6: &mut p.roots_v6[..],
-        };
         Ok(Node {
-            engine: Engine::new(config, parts, lend(&mut self.context))?,
-            worker: Context::new(lend(&mut self.worker))?,
+            engine: Engine::new(config, self.parts.lend(), self.context.lend())?,
+            worker: Context::new(self.worker.lend())?,
         })
-    }
-}
-
-fn lend(c: &mut ContextParts<Heap>) -> ContextParts<Borrowed<'_>> {
-    ContextParts {
-        vni_counters: &mut c.vni_counters[..],
-        vtep_counters: &mut c.vtep_counters[..],
-        port_counters: &mut c.port_counters[..],
-        events: &mut c.events[..],
     }
 }
