@@ -172,9 +172,10 @@ numbered! {
 numbered! {
     /// Why a frame goes to the host's slow path instead of being carried. Numbered like [`DropReason`].
     pub enum PuntReason {
-        /// ARP on a routed VNI, whatever it says and asks for.
+        /// ARP from a local port of a routed VNI, whatever it says: a request for any address, covered by a route
+        /// or not, a reply, an announcement. Which of them the router answers is the host's to decide.
         Arp = 1, "arp";
-        /// IPv6 neighbour discovery on a routed VNI (RFC 4861).
+        /// IPv6 neighbour discovery from a local port of a routed VNI (RFC 4861), as with ARP.
         NeighborDiscovery = 2, "neighbor_discovery";
         /// The TTL or hop limit would reach zero: ICMP time exceeded is due (RFC 1812, 5.3.1).
         TtlExpired = 3, "ttl_expired";

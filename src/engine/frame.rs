@@ -23,7 +23,7 @@ pub enum Verdict {
     /// [`Engine::replicas`](super::Engine::replicas). The frame holds the inner frame.
     Flood(Vni),
     /// Hand the frame to the host's slow path: as it came, or from a tunnel without its outer
-    /// headers and with the congestion mark that they bore.
+    /// headers and with the congestion mark that they bore. What is due is told in the [module](super).
     Punt(PuntReason),
     /// Forget it. It was counted.
     Drop(DropReason),

@@ -5,6 +5,23 @@
 //! ([`Engine::decap`]); each frame comes back with a [`Verdict`], its outer headers written or
 //! stripped in place. The engine opens no socket and reads no clock.
 //!
+//! # The slow path
+//!
+//! [`Verdict::Punt`] comes from routed VNIs. `linux::Driver` answers by itself, another host
+//! with the functions of [`wire::reply`](crate::wire::reply); the answer goes back to where the frame came from.
+//!
+//! | reason | answer |
+//! |---|---|
+//! | `Arp`, `NeighborDiscovery` | [`arp_reply`], [`neighbor_advertisement`] with the VNI's router MAC, where the gateway's own address is asked for, or one that a [route](Tables::routes_v4) leads to a VTEP or to another port than that which asks (RFC 1027); to the rest none |
+//! | `TtlExpired` | [`time_exceeded`] |
+//! | `TooBig` | [`packet_too_big`] with the [`inner_mtu`](crate::table::vtep::VtepConfig::inner_mtu) of the VTEP that the route leads to, 4 octets less for each VLAN tag |
+//! | `DirectRoute`, `NoNeighbor` | the host's own stack takes the packet, or [`Engine::count_drop`] counts it as [`NotHandled`](DropReason::NotHandled) |
+//!
+//! [`arp_reply`]: crate::wire::reply::arp_reply
+//! [`neighbor_advertisement`]: crate::wire::reply::neighbor_advertisement
+//! [`time_exceeded`]: crate::wire::reply::time_exceeded
+//! [`packet_too_big`]: crate::wire::reply::packet_too_big
+//!
 //! # Several workers
 //!
 //! Two recipes, neither with a lock on the data path:
@@ -280,7 +297,8 @@ impl<S: Storage> Engine<S> {
         self.tables.ports.get(port).and_then(|_| self.context.port(port))
     }
 
-    /// Counts what a backend could not carry, in every scope that is given and exists.
+    /// Counts what a backend could not carry, in every scope that is given and exists. Of a flood, behind the loop:
+    /// [`replicas`](Self::replicas) borrows the engine.
     pub fn count_drop(
         &mut self,
         reason: DropReason,

@@ -8,6 +8,7 @@ use crate::engine::{Heap, Tables};
 use crate::error::{DropReason, PuntReason};
 use crate::table::vni::Mode;
 use crate::time::Instant;
+use crate::wire::ethernet;
 use crate::wire::inner::{Inner, Network};
 use crate::wire::reply;
 use crate::wire::vxlan::VxlanHeader;
@@ -159,11 +160,10 @@ impl Io {
             return reply::time_exceeded(frame, mac, from, out).ok_or(DropReason::NotHandled);
         }
         let Some(NextHop::Vtep(vtep)) = route(tables, vni, dst) else { return Err(DropReason::NotHandled) };
-        let (record, template) =
-            tables.vteps().get(vtep).zip(tables.template(vtep)).ok_or(DropReason::NotHandled)?;
-        let headers = template.overhead().saturating_add(usize::from(inner.ethernet.payload_offset));
-        let mtu = usize::from(record.config.mtu).saturating_sub(headers) as u32;
-        reply::packet_too_big(frame, mac, from, mtu, out).ok_or(DropReason::MtuExceeded)
+        let vtep = tables.vteps().get(vtep).ok_or(DropReason::NotHandled)?;
+        let tags = inner.ethernet.payload_offset.saturating_sub(ethernet::HEADER_LEN as u16);
+        let mtu = vtep.config.inner_mtu().ok_or(DropReason::NotHandled)?.saturating_sub(tags);
+        reply::packet_too_big(frame, mac, from, mtu.into(), out).ok_or(DropReason::MtuExceeded)
     }
 }
 
