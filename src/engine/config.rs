@@ -13,7 +13,7 @@ use crate::wire::vxlan::{self, VxlanPolicy};
 /// Settings of the whole engine. What belongs to a VNI, a VTEP or a port is set with those.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineConfig {
-    /// Which headers the engine writes and reads; the rest is the backend's.
+    /// Which headers the engine writes and reads; the rest is the backend's. Default: [`Shape::Udp`].
     pub shape: Shape,
     /// This node's IPv4 underlay address.
     pub local_v4: Option<Ipv4Addr>,
@@ -41,7 +41,7 @@ pub struct EngineConfig {
     pub verify_checksum: bool,
     /// Whether a received zero UDP checksum over IPv6 is accepted; default no (RFC 6935, section 5).
     pub allow_zero_checksum_v6: bool,
-    /// How the VXLAN header is read.
+    /// How the VXLAN header is read; by default reserved bits are ignored, and the group is not read.
     pub vxlan: VxlanPolicy,
     /// How long a learned MAC address lives unseen, up to 4 years; default 300 s (IEEE 802.1Q-2018,
     /// 8.8.3). Up to a sixteenth less: an address that was noted within a sixteenth of it is not noted again.

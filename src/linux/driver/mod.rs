@@ -383,7 +383,8 @@ impl Driver {
     }
 
     /// As [`Driver::turn`], and comes back when `wake` is readable, which [`Turn::woken`] then says.
-    /// Nothing is read from `wake`.
+    /// Nothing is read from `wake`. A host with a loop of its own gives the descriptor of its `epoll` set: it is readable
+    /// when something in the set is ready.
     ///
     /// # Errors
     /// As [`Driver::turn`].

@@ -48,8 +48,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// use overlane::engine::{Capacity, Command, Engine, EngineConfig};
 /// use overlane::linux::{DriverConfig, Tap, Underlay, UnderlayConfig, Workers};
 /// use overlane::table::{Seed, port::PortConfig, vni::VniConfig};
-/// use std::os::fd::AsFd;
-/// use std::os::unix::net::UnixStream;
+/// use std::{io::Read, os::fd::AsFd, os::unix::net::UnixStream, sync::mpsc, time::Duration};
 ///
 /// let config = EngineConfig::new("192.0.2.1".parse()?, Seed::fixed(1)); // draw 16 random octets
 /// let engine = Engine::with_capacity(config, &Capacity::default())?;
@@ -60,8 +59,23 @@ const LOOK: Duration = Duration::from_secs(1);
 /// workers.add_tap(port, Tap::create_queues("overlane0", 4)?)?;
 /// let group = Underlay::bind_group("192.0.2.1:4789".parse()?, &UnderlayConfig::default(), 4)?;
 /// workers.add_sockets(group)?;
-/// let (_stop, stopped) = UnixStream::pair()?;
-/// workers.run(stopped.as_fd())?;
+///
+/// // Other threads send a command, then an octet: the workers rest while it is carried out.
+/// let (commands, inbox) = mpsc::channel::<Command>();
+/// let (awake, wake) = UnixStream::pair()?;
+/// # drop((commands, awake));
+/// loop {
+///     let turn = workers.run_for(wake.as_fd(), Duration::from_secs(1))?;
+///     if turn.woken && (&wake).read(&mut [0; 64])? == 0 {
+///         break; // all the others have closed their end
+///     }
+///     for command in inbox.try_iter() {
+///         workers.apply(&command)?;
+///     }
+///     while let Some(event) = workers.engine_mut().poll_event() {
+///         println!("{event}");
+///     }
+/// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Workers {
