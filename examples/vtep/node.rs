@@ -98,9 +98,9 @@ impl Node {
         });
         let mut no_tunnel = None;
         if plan.offload >= Offload::Tunnel {
-            let local = |remote: IpAddr| plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4());
-            let remotes = plan.remotes.iter().map(|(remote, _)| remote.ip());
-            let pairs: Vec<_> = remotes.filter_map(|r| Some((local(r)?.ip(), r))).collect();
+            let local = |remote: SocketAddr| plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4());
+            let remotes = plan.remotes.iter().map(|(remote, _)| *remote);
+            let pairs: Vec<_> = remotes.filter_map(|r| Some((*local(r)?, r))).collect();
             match Tunnel::open(&pairs, &config) {
                 Ok(tunnel) => workers.add_tunnel(tunnel)?,
                 Err(error) => no_tunnel = Some(error),

@@ -17,7 +17,8 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::netlink::{Raw, Socket, attributes, push};
@@ -85,6 +86,17 @@ pub struct Vxlan {
     pub group_policy: bool,
     /// Reports misses as neighbour events (`l2miss`, `l3miss`).
     pub report_misses: bool,
+}
+
+/// The packets of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packets {
+    /// UDP from this port.
+    UdpFrom(u16),
+    /// UDP to this port.
+    UdpTo(u16),
+    /// Of this TOS or traffic class, the ECN field apart.
+    Tos(u8),
 }
 
 impl Default for Vxlan {
@@ -416,12 +428,46 @@ impl Rtnl {
         gateway: Option<IpAddr>,
         name: &str,
     ) -> Result<(), Error> {
+        self.add_route_in(RouteHeader::RT_TABLE_MAIN, prefix, gateway, name)
+    }
+
+    /// As [`Rtnl::add_route`], in a table that a [rule](Rtnl::add_rule) leads to.
+    pub fn add_route_in(
+        &mut self,
+        table: u8,
+        prefix: (IpAddr, u8),
+        gateway: Option<IpAddr>,
+        name: &str,
+    ) -> Result<(), Error> {
         let scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
         let mut message = route(prefix, RouteType::Unicast, scope);
+        message.header.table = table;
         message.attributes.extend(gateway.map(|g| RouteAttribute::Gateway(route_address(g))));
         message.attributes.push(RouteAttribute::Oif(self.device(name)?.index));
         let what = format!("add route {}/{} on {name}", prefix.0, prefix.1);
         self.ask(what, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        Ok(())
+    }
+
+    /// Has the routes of these packets looked for in `table` first.
+    pub fn add_rule(&mut self, v6: bool, packets: Packets, table: u8) -> Result<(), Error> {
+        let mut message = RuleMessage::default();
+        message.header.family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        (message.header.table, message.header.action) = (table, RuleAction::ToTable);
+        message.attributes.push(RuleAttribute::Priority(100));
+        let udp = RuleAttribute::IpProtocol(IpProtocol::Udp);
+        let only = |port| RulePortRange { start: port, end: port };
+        match packets {
+            Packets::UdpFrom(port) => {
+                message.attributes.extend([udp, RuleAttribute::SourcePortRange(only(port))]);
+            }
+            Packets::UdpTo(port) => {
+                message.attributes.extend([udp, RuleAttribute::DestinationPortRange(only(port))]);
+            }
+            Packets::Tos(tos) => message.header.tos = tos,
+        }
+        let what = format!("add a rule for {packets:?}");
+        self.ask(what, RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)?;
         Ok(())
     }
 

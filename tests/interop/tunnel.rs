@@ -8,7 +8,7 @@ use overlane_testkit::NetNs;
 use overlane_testkit::capture::{Capture, Limits};
 use overlane_testkit::ethtool::set_features;
 use overlane_testkit::probe::tcp_transfer;
-use overlane_testkit::rtnl::Vxlan;
+use overlane_testkit::rtnl::{Packets, Vxlan};
 use overlane_testkit::transfer::Datagrams;
 
 use crate::node::*;
@@ -138,7 +138,8 @@ pub fn ttl_and_dscp() {
     }
 }
 
-/// Threads send by several sockets to one VTEP, each flow by its own; the way is the same for all, and looked up once.
+/// Threads send by several sockets to one VTEP, each flow by its own. The ways of their ports are looked up now and
+/// then, not in turns.
 pub fn several_flows() {
     let ([one, two], _switch) = hosts();
     if !offered("tunnel_offload_of_several_flows", &one) {
@@ -289,6 +290,55 @@ pub fn heeds_changes() {
     let (sent, refused) = whole(&a.end("TERM"));
     assert!(sent > 0 && refused == 0, "{sent} {refused}");
     b.end("TERM");
+}
+
+/// Whole superframes go where the rules of routing send small frames: by ports and by DSCP.
+pub fn goes_by_the_rules() {
+    const TABLE: u8 = 100;
+    for (packets, v6) in [Packets::UdpTo(4789), Packets::UdpFrom(4789), Packets::Tos(4 << 2)]
+        .map(|p| [(p, false), (p, true)])
+        .concat()
+    {
+        let ([one, two, router], _switch) = hosts();
+        if !offered("tunnel_offload_goes_by_the_rules", &one) {
+            return;
+        }
+        for (key, value) in [
+            ("ipv4.ip_forward", "1"),
+            ("ipv4.conf.all.send_redirects", "0"),
+            ("ipv4.conf.u0.send_redirects", "0"),
+            ("ipv6.conf.all.forwarding", "1"),
+        ] {
+            router.sysctl(&format!("net.{key}"), value).unwrap();
+        }
+        one.sysctl("net.ipv6.conf.u0.accept_redirects", "0").unwrap();
+        let ((to, len), by) = match v6 {
+            false => ((host4(2), 32), host4(3)),
+            true => ((host6(2), 128), host6(3)),
+        };
+        let mut here = one.rtnl().unwrap();
+        here.add_route_in(TABLE, (to, len), Some(by), "u0").unwrap();
+        here.add_rule(v6, packets, TABLE).unwrap();
+        let (a, b) = (start(&one, 1, v6, "--dscp 4"), start(&two, 2, v6, ""));
+        let transfer = || {
+            let done = tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+            assert_eq!(done.bytes, BYTES);
+        };
+        // A neighbour that the kernel has to ask for at first.
+        transfer();
+        let capture = Capture::start(&one, "u0", Limits { snap_len: 64, frames: 100_000 }).unwrap();
+        transfer();
+        let seen = capture.stop();
+        let want = router.rtnl().unwrap().device("u0").unwrap().mac;
+        let mut whole = 0;
+        for frame in seen.frames.iter().filter(|f| f.outgoing && outer_ttl_and_dscp(&f.data, v6).is_some()) {
+            assert_eq!(frame.data[..6], want, "{packets:?}, {} octets", frame.wire_len);
+            whole += usize::from(frame.wire_len > 1514);
+        }
+        assert!(whole > 100, "{packets:?}: {whole}");
+        a.end("TERM");
+        b.end("TERM");
+    }
 }
 
 /// Sockets carry what the tunnel cannot: nothing is lost while a neighbour changes, and after an

@@ -485,7 +485,7 @@ impl Plane {
         for slot in &self.io.sockets {
             slot.socket.without_flow_label()?;
         }
-        tunnel.reserve(engine.tables().vteps().capacity());
+        tunnel.reserve(engine.tables().vteps().capacity(), self.io.sockets.len());
         self.io.tunnel = Some(tunnel);
         Ok(())
     }

@@ -318,6 +318,7 @@ impl Tx {
         let packet = self.packets.get(d.range()).unwrap_or_default();
         let whole = Whole {
             vtep: target.vtep,
+            socket: target.socket,
             from: slot.socket.local_addr(),
             to: target.to,
             packet,

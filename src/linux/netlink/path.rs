@@ -1,7 +1,7 @@
 //! Routes and neighbours: which way a packet goes out.
 
 use alloc::string::ToString;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::Route;
 use super::request::Request;
@@ -9,6 +9,7 @@ use super::socket::{Reply, attributes};
 use crate::addr::MacAddr;
 use crate::linux::error::Error;
 use crate::linux::sys::errno;
+use crate::wire::ipv4::protocol;
 
 pub(super) const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -28,6 +29,9 @@ const RTA_METRICS: u16 = 8;
 const RTAX_MTU: u16 = 2;
 const RTA_VIA: u16 = 18;
 const RTA_ENCAP: u16 = 22;
+const RTA_IP_PROTO: u16 = 27;
+const RTA_SPORT: u16 = 28;
+const RTA_DPORT: u16 = 29;
 pub(super) const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 
@@ -60,17 +64,27 @@ pub(in crate::linux) enum Neighbour {
 }
 
 impl Route {
-    /// The next hop from this node's address to another; `None` where no packet leaves the machine
-    /// that way, or one that the route wraps up once more.
-    pub(in crate::linux) fn next_hop(&mut self, from: IpAddr, to: IpAddr) -> Result<Option<NextHop>, Error> {
-        let family = family(to);
+    /// The next hop of UDP with this TOS or traffic class (ECN field 0) from this node to another, as rules and
+    /// several hops of one route choose it; `None` where no packet leaves the machine that way, or one that the
+    /// route wraps up once more.
+    pub(in crate::linux) fn next_hop(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        tos: u8,
+    ) -> Result<Option<NextHop>, Error> {
+        let family = family(to.ip());
         let bits = if to.is_ipv4() { 32 } else { 128 };
-        let header = [family, bits, if from.is_ipv4() == to.is_ipv4() { bits } else { 0 }, 0, 0, 0, 0, 0];
+        let header = [family, bits, if from.is_ipv4() == to.is_ipv4() { bits } else { 0 }, tos, 0, 0, 0, 0];
         let header = [&header[..], &[0; 4]].concat();
-        let request =
-            Request::new(RTM_GETROUTE, &header).with(RTA_DST, &octets(to)).with(RTA_SRC, &octets(from));
-        let replies = self.socket.ask("find the route to", &to.to_string(), request, 0)?;
-        Ok(replies.iter().find_map(|reply| parse_route(reply, to)))
+        let request = Request::new(RTM_GETROUTE, &header)
+            .with(RTA_DST, &octets(to.ip()))
+            .with(RTA_SRC, &octets(from.ip()))
+            .with(RTA_IP_PROTO, &[protocol::UDP])
+            .with(RTA_SPORT, &from.port().to_be_bytes())
+            .with(RTA_DPORT, &to.port().to_be_bytes());
+        let replies = self.socket.ask("find the route to", &to.ip().to_string(), request, 0)?;
+        Ok(replies.iter().find_map(|reply| parse_route(reply, to.ip())))
     }
 
     /// What the kernel knows of a neighbour.
@@ -213,7 +227,8 @@ mod tests {
     #[test]
     fn the_way_to_oneself_leaves_by_no_interface() {
         let mut route = Route::open().unwrap();
-        assert_eq!(route.next_hop(ip("127.0.0.1"), ip("127.0.0.2")).unwrap(), None);
+        let end = |text: &str| SocketAddr::new(ip(text), 4789);
+        assert_eq!(route.next_hop(end("127.0.0.1"), end("127.0.0.2"), 0).unwrap(), None);
         let lo = NextHop { index: 1, addr: ip("127.0.0.9"), mtu: None };
         assert_eq!(route.neighbour(&lo).unwrap(), Neighbour::Unknown);
     }

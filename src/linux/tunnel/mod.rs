@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use self::header::{Kinds, Outer, headers};
@@ -43,8 +43,8 @@ const STRIKES: u32 = 8;
 ///
 /// For each such underlay device there is an uplink: a TAP of its own on which everything that is written
 /// is redirected to that device (`clsact`, `u32`, `mirred`). Frames get all of their outer headers
-/// here, so routes and neighbours are looked up too (rtnetlink), for each VTEP that superframes go to:
-/// every two seconds, and when the kernel tells of a change, which is noticed in the millisecond after.
+/// here, so routes and neighbours are looked up too (rtnetlink), for each VTEP that superframes go to
+/// and each port that they come from: every two seconds, and when the kernel tells of a change, which is noticed in the millisecond after.
 /// (Of a path MTU that it found, and of `ethtool -K`, it tells nobody.) Where no way is known, where the
 /// neighbour has to be asked again, and where a frame cannot go whole, the driver's socket sends it,
 /// which also makes the kernel ask.
@@ -66,8 +66,8 @@ pub struct Tunnel {
     changes: Changes,
     /// When what has changed was asked for last.
     asked: Instant,
-    /// By VTEP.
-    ways: Vec<Way>,
+    /// By the sending socket, and by VTEP: rules of routing, and routes with several hops, may go by ports.
+    ways: Vec<Vec<Way>>,
     checksum: bool,
     dont_fragment: bool,
     ttl: u8,
@@ -90,8 +90,8 @@ pub struct TunnelCounters {
     pub unfit: u64,
     /// Superframes that the kernel refused.
     pub refused: u64,
-    /// How often the kernel was asked for the way to a VTEP: for each one every two seconds, while
-    /// superframes go there, and after changes.
+    /// How often the kernel was asked for the way to a VTEP: for each one, and each port of this node, every two
+    /// seconds, while superframes go there, and after changes.
     pub looked_up: u64,
 }
 
@@ -112,7 +112,8 @@ impl TunnelCounters {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole<'a> {
     pub(super) vtep: VtepId,
-    /// Where the socket is bound that would send it else.
+    /// The place of the socket that would send it else, and where that is bound.
+    pub(super) socket: usize,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
     /// VXLAN header and inner frame.
@@ -139,7 +140,7 @@ struct Device {
 /// The way to a VTEP.
 #[derive(Debug, Clone, Copy)]
 struct Way {
-    from: IpAddr,
+    from: SocketAddr,
     to: SocketAddr,
     /// When to look again.
     due: Instant,
@@ -155,7 +156,7 @@ struct Way {
 }
 
 impl Way {
-    fn unknown(from: IpAddr, to: SocketAddr) -> Way {
+    fn unknown(from: SocketAddr, to: SocketAddr) -> Way {
         Way {
             from,
             to,
@@ -193,22 +194,22 @@ impl Way {
 }
 
 impl Tunnel {
-    /// Makes an uplink for each Ethernet device by which one of the `pairs` (this node's address, a
-    /// VTEP's) is reached now, up to 8. VTEPs that are reached otherwise, or later by another device,
-    /// are served by the sockets.
+    /// Makes an uplink for each Ethernet device by which one of the `pairs` (an address and port of this
+    /// node, those of a VTEP) is reached now, up to 8. VTEPs that are reached otherwise, or later by another
+    /// device, are served by the sockets.
     ///
     /// In the network namespace of the calling thread. `config` is that of the sockets.
     ///
     /// # Errors
     /// What this kernel or this process lacks for it; or that no pair is reached by an Ethernet device.
     /// Nothing is left behind.
-    pub fn open(pairs: &[(IpAddr, IpAddr)], config: &UnderlayConfig) -> Result<Tunnel, Error> {
+    pub fn open(pairs: &[(SocketAddr, SocketAddr)], config: &UnderlayConfig) -> Result<Tunnel, Error> {
         config.check("make", "an uplink")?;
         let (mut route, mut features, changes) = (Route::open()?, Features::open()?, Changes::open()?);
         let mut unfit = None;
         let mut uplinks: Vec<Uplink> = Vec::new();
         for (from, to) in pairs {
-            let Ok(Some(hop)) = route.next_hop(*from, *to) else { continue };
+            let Ok(Some(hop)) = route.next_hop(*from, *to, config.dscp << 2) else { continue };
             if uplinks.len() >= UPLINKS || uplinks.iter().any(|u| u.underlay == hop.index) {
                 continue;
             }
@@ -259,7 +260,7 @@ impl Tunnel {
             features: Features::open()?,
             changes: Changes::open()?,
             asked: Instant::ZERO,
-            ways: Vec::with_capacity(self.ways.capacity()),
+            ways: Vec::new(),
             checksum: self.checksum,
             dont_fragment: self.dont_fragment,
             ttl: self.ttl,
@@ -287,9 +288,9 @@ impl Tunnel {
         self.ended.as_ref()
     }
 
-    /// Takes memory for this many VTEPs.
-    pub(super) fn reserve(&mut self, vteps: usize) {
-        self.ways.reserve(vteps.saturating_sub(self.ways.len()));
+    /// Takes memory for this many VTEPs, and for sockets.
+    pub(super) fn reserve(&mut self, vteps: usize, sockets: usize) {
+        self.ways.resize_with(sockets.max(self.ways.len()), || Vec::with_capacity(vteps));
     }
 
     /// Sends a superframe; whether it is on its way. If not, a socket must send it.
@@ -301,20 +302,24 @@ impl Tunnel {
             self.listen();
             self.asked = now;
         }
-        let place = usize::from(whole.vtep.0);
-        if self.ways.len() <= place {
-            self.ways.resize(place.saturating_add(1), Way::unknown(whole.from.ip(), whole.to));
+        let (socket, place) = (whole.socket, usize::from(whole.vtep.0));
+        if self.ways.len() <= socket {
+            self.ways.resize_with(socket.saturating_add(1), Vec::new);
         }
-        let ends = (whole.from.ip(), whole.to);
-        let known = self.ways.get(place).filter(|way| (way.from, way.to) == ends && now < way.due);
-        if known.is_none() {
+        if let Some(ways) = self.ways.get_mut(socket).filter(|ways| ways.len() <= place) {
+            ways.resize(place.saturating_add(1), Way::unknown(whole.from, whole.to));
+        }
+        let ends = (whole.from, whole.to);
+        let known = self.ways.get(socket).and_then(|ways| ways.get(place));
+        if known.is_none_or(|way| (way.from, way.to) != ends || now >= way.due) {
             self.counters.looked_up = self.counters.looked_up.wrapping_add(1);
-            let way = self.find(now, whole.from.ip(), whole.to);
-            if let Some(slot) = self.ways.get_mut(place) {
+            let way = self.find(now, whole.from, whole.to);
+            if let Some(slot) = self.ways.get_mut(socket).and_then(|ways| ways.get_mut(place)) {
                 *slot = way;
             }
         }
-        let way = self.ways.get_mut(place).and_then(|way| match core::mem::take(&mut way.ask) {
+        let way = self.ways.get_mut(socket).and_then(|ways| ways.get_mut(place));
+        let way = way.and_then(|way| match core::mem::take(&mut way.ask) {
             true => None,
             false => Some((&*way, self.uplinks.get(way.uplink?)?)),
         });
@@ -324,7 +329,7 @@ impl Tunnel {
         };
         let outer = Outer {
             template: &way.template,
-            addrs: (way.from, way.to.ip()),
+            addrs: (way.from.ip(), way.to.ip()),
             mtu: way.mtu,
             checksum: self.checksum,
             kinds: way.kinds,
@@ -361,7 +366,7 @@ impl Tunnel {
     fn listen(&mut self) {
         let Tunnel { changes, ways, devices, uplinks, .. } = self;
         changes.take(|change| {
-            for way in &mut *ways {
+            for way in ways.iter_mut().flatten() {
                 way.heed(&change);
             }
             for (device, uplink) in devices.iter_mut().zip(uplinks.iter()) {
@@ -378,9 +383,9 @@ impl Tunnel {
     }
 
     /// Looks up the way to a VTEP.
-    fn find(&mut self, now: Instant, from: IpAddr, to: SocketAddr) -> Way {
+    fn find(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> Way {
         let mut way = Way { due: now + RETRY, ..Way::unknown(from, to) };
-        let Ok(Some(hop)) = self.route.next_hop(from, to.ip()) else { return way };
+        let Ok(Some(hop)) = self.route.next_hop(from, to, self.dscp << 2) else { return way };
         way.hop = Some(hop);
         let Some(uplink) = self.uplinks.iter().position(|u| u.underlay == hop.index) else {
             // Another device now; it may come back.
@@ -437,12 +442,12 @@ impl Tunnel {
 
     fn template(
         &self,
-        (from, to): (IpAddr, SocketAddr),
+        (from, to): (SocketAddr, SocketAddr),
         (local_mac, remote_mac): (MacAddr, MacAddr),
     ) -> Result<Template, crate::wire::template::TemplateError> {
         Template::new(&TemplateConfig {
             shape: Shape::Ethernet,
-            local: from,
+            local: from.ip(),
             remote: to.ip(),
             remote_port: to.port(),
             local_mac,
@@ -473,6 +478,7 @@ fn kinds(active: &[String], checksum: bool) -> Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::IpAddr;
 
     #[test]
     fn what_outdates_a_way() {
@@ -484,7 +490,7 @@ mod tests {
             due,
             hop: Some(NextHop { index: 7, addr: router, mtu: None }),
             remote_mac: Some(mac),
-            ..Way::unknown(ip("10.0.0.1"), (to, 4789).into())
+            ..Way::unknown((ip("10.0.0.1"), 4789).into(), (to, 4789).into())
         };
         let unknown = Way { remote_mac: None, ..way };
         let nowhere = Way { hop: None, ..unknown };
