@@ -360,9 +360,10 @@ impl Driver {
     }
 
     /// Sets the address of this family by which pods in routed VNIs know their router. ARP and
-    /// neighbour solicitation for it are answered, and ICMP errors come from it. Without one they
-    /// come from the engine's underlay address of the family, else from 192.0.0.8 (RFC 7600, section
-    /// 4.8); ICMPv6 errors are then not sent.
+    /// neighbour solicitation for it are answered, and ICMP errors come from it. Without one, "too big"
+    /// comes from the packet's destination, as from the kernel's own tunnels, and "time exceeded" from the
+    /// engine's underlay address of the family, else from 192.0.0.8 (RFC 7600, section 4.8), or over IPv6 not
+    /// at all. A machine that has both the device and the underlay address takes nothing from the latter.
     pub fn set_gateway(&mut self, addr: IpAddr) {
         self.plane.set_gateway(addr);
     }

@@ -53,14 +53,18 @@ impl SlowPath {
         }
     }
 
+    fn gateway(&self, v6: bool) -> Option<IpAddr> {
+        if v6 { self.gateway_v6.map(IpAddr::V6) } else { self.gateway_v4.map(IpAddr::V4) }
+    }
+
     /// Where ICMP errors about a packet of this family come from.
     fn error_source(&self, tables: &Tables<Heap>, v6: bool) -> Option<IpAddr> {
         let config = tables.config();
-        if v6 {
-            self.gateway_v6.or(config.local_v6).map(IpAddr::V6)
-        } else {
-            Some(IpAddr::V4(self.gateway_v4.or(config.local_v4).unwrap_or(DUMMY_V4)))
-        }
+        let own = || match v6 {
+            true => config.local_v6.map(IpAddr::V6),
+            false => Some(IpAddr::V4(config.local_v4.unwrap_or(DUMMY_V4))),
+        };
+        self.gateway(v6).or_else(own)
     }
 }
 
@@ -154,8 +158,8 @@ impl Io {
             Network::Ipv6(ip, _) => (IpAddr::V6(ip.dst), true),
             _ => return Err(DropReason::NotHandled),
         };
-        let from = self.slow.error_source(tables, v6).ok_or(DropReason::NotHandled)?;
         if reason == PuntReason::TtlExpired {
+            let from = self.slow.error_source(tables, v6).ok_or(DropReason::NotHandled)?;
             // No answer may be due: about an ICMP error, to a group.
             return reply::time_exceeded(frame, mac, from, out).ok_or(DropReason::NotHandled);
         }
@@ -163,6 +167,9 @@ impl Io {
         let vtep = tables.vteps().get(vtep).ok_or(DropReason::NotHandled)?;
         let tags = inner.ethernet.payload_offset.saturating_sub(ethernet::HEADER_LEN as u16);
         let mtu = vtep.config.inner_mtu().ok_or(DropReason::NotHandled)?.saturating_sub(tags);
+        // Nothing arrives that should and this does not, so not from the underlay address: a machine that has
+        // device and socket takes nothing from its own addresses.
+        let from = self.slow.gateway(v6).unwrap_or(dst);
         reply::packet_too_big(frame, mac, from, mtu.into(), out).ok_or(DropReason::MtuExceeded)
     }
 }

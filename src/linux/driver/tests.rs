@@ -361,11 +361,16 @@ fn too_big_names_the_mtu_of_the_inner_packet() {
         }
     }
     assert_eq!(far.recv(&mut [0; 2000]).unwrap().unwrap().len, 972);
-    a.set_gateway(ip("fd01::1"));
-    put(&pod, &packet6(ROUTER, "fd01::5", "fd02::7", protocol::UDP, 64, &[0; 911]));
-    a.turn(SOON).unwrap();
-    let answer = got(&pod).unwrap();
-    assert_eq!((answer[54], &answer[58..62]), (2, &950u32.to_be_bytes()[..]), "ICMPv6 packet too big");
+    // Without a gateway, from where the packet should have gone.
+    for source in ["fd02::7", "fd01::1"] {
+        put(&pod, &packet6(ROUTER, "fd01::5", "fd02::7", protocol::UDP, 64, &[0; 911]));
+        a.turn(SOON).unwrap();
+        let answer = got(&pod).unwrap();
+        assert_eq!((answer[54], &answer[58..62]), (2, &950u32.to_be_bytes()[..]), "ICMPv6 packet too big");
+        let Network::Ipv6(icmp, _) = Inner::classify(&answer).unwrap().network else { panic!("IPv6") };
+        assert_eq!(IpAddr::V6(icmp.src), ip(source));
+        a.set_gateway(ip("fd01::1"));
+    }
     // Without DF a router would fragment (RFC 791); a VTEP does not.
     let mut frame = packet4(ROUTER, "10.1.0.5", "10.2.0.7", 64, 1200);
     frame[20] &= !0x40;
