@@ -26,6 +26,9 @@ fn overhead(underlay: IpAddr) -> u16 {
 /// How soon threads are started again, where there were none to be had.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Remotes whose routes are looked at at a time: each takes a few system calls, and traffic waits.
+const PATHS: usize = 256;
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) workers: Workers,
@@ -35,6 +38,17 @@ pub(crate) struct Node {
     pub(crate) no_tunnel: Option<Error>,
     /// What was asked for and will not work as it may have been meant.
     pub(crate) remarks: Vec<String>,
+    /// The remotes, the largest outer packets to them, and whose turn it is to be looked at.
+    paths: Vec<Path>,
+    most: u16,
+    turn: usize,
+}
+
+/// The way to a remote.
+struct Path {
+    vtep: VtepId,
+    local: IpAddr,
+    remote: IpAddr,
 }
 
 impl Node {
@@ -66,7 +80,7 @@ impl Node {
                 workers.add_sender(Underlay::bind((local.ip(), 0).into(), &config)?)?;
             }
         }
-        let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, *remote)).collect();
+        let mtus: Vec<u16> = plan.remotes.iter().map(|(remote, _)| outer_mtu(plan, remote.ip())).collect();
         let mut vteps = Vec::new();
         for ((remote, mac), mtu) in plan.remotes.iter().zip(&mtus) {
             let config = VtepConfig {
@@ -106,8 +120,14 @@ impl Node {
                 Err(error) => no_tunnel = Some(error),
             }
         }
-        let remarks = plan.remotes.iter().filter_map(|(remote, _)| narrow_route(plan, *remote)).collect();
-        let mut node = Node { workers, locals: plan.locals.clone(), no_tunnel, remarks };
+        let remarks = plan.remotes.iter().filter_map(|(remote, _)| narrow_route(plan, remote.ip())).collect();
+        let path = |(remote, vtep): &(IpAddr, VtepId)| {
+            let local = local_to(plan, *remote)?;
+            Some(Path { vtep: *vtep, local, remote: *remote })
+        };
+        let paths = vteps.iter().filter_map(path).collect();
+        let (locals, most) = (plan.locals.clone(), plan.mtu.unwrap_or(u16::MAX));
+        let mut node = Node { workers, locals, no_tunnel, remarks, paths, most, turn: 0 };
         for attachment in &plan.attachments {
             let port = node.attach(plan, attachment, mtu)?;
             node.route(plan, attachment, port, &vteps)?;
@@ -235,9 +255,32 @@ impl Node {
         (error.operation() == "start" && none).then_some(AGAIN)
     }
 
-    /// Reads the devices' MTU and MAC addresses again: somebody may have changed them. A device that
-    /// is now in another network namespace keeps what it had.
+    /// Reads again what somebody may have changed.
     pub(crate) fn refresh(&mut self) {
+        self.refresh_devices();
+        self.refresh_paths();
+    }
+
+    /// What the routes to remotes take: links change, and the kernel finds out what the paths carry. In routed
+    /// VNIs the pods are told, who would send what does not arrive for ever.
+    fn refresh_paths(&mut self) {
+        for _ in 0..self.paths.len().min(PATHS) {
+            self.turn = (self.turn + 1) % self.paths.len();
+            let Some(path) = self.paths.get(self.turn) else { continue };
+            let vteps = self.workers.engine().tables().vteps();
+            let Some(known) = vteps.get(path.vtep).filter(|vtep| vtep.routes > 0) else { continue };
+            // Where there is no route now, there will be.
+            let Some(found) = route_mtu(path.local, path.remote) else { continue };
+            let config = VtepConfig { mtu: found.min(self.most), ..known.config };
+            if config != known.config {
+                let _ = self.workers.apply(&Command::SetVtep { vtep: path.vtep, config });
+            }
+        }
+    }
+
+    /// The devices' MTU and MAC addresses. A device that is now in another network namespace keeps what it
+    /// had.
+    fn refresh_devices(&mut self) {
         let ports: Vec<PortId> = self.workers.taps().map(|(port, _)| port).collect();
         for port in ports {
             let read = self.workers.taps_mut(port).map(|tap| tap.refresh().ok().map(|()| tap.mac()));
@@ -288,24 +331,27 @@ fn is_there_already(error: &Error) -> bool {
     kind == Some(io::ErrorKind::AlreadyExists)
 }
 
+/// The address that packets to a remote come from.
+fn local_to(plan: &Plan, remote: IpAddr) -> Option<IpAddr> {
+    plan.locals.iter().map(|local| local.ip()).find(|local| local.is_ipv4() == remote.is_ipv4())
+}
+
 /// What the route to a remote takes, if there is one.
-fn route_mtu(plan: &Plan, remote: SocketAddr) -> Option<u16> {
-    let local = plan.locals.iter().find(|l| l.is_ipv4() == remote.is_ipv4())?;
-    let mtu = Underlay::route_mtu(local.ip(), remote.ip()).ok()?;
-    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+fn route_mtu(local: IpAddr, remote: IpAddr) -> Option<u16> {
+    let mtu = Underlay::route_mtu(local, remote).ok()?;
+    Some(u16::try_from(mtu).unwrap_or(u16::MAX)).filter(|mtu| *mtu >= 256)
 }
 
 /// The largest outer packet to a remote.
-fn outer_mtu(plan: &Plan, remote: SocketAddr) -> u16 {
-    let found = || route_mtu(plan, remote).filter(|mtu| *mtu >= 256);
+fn outer_mtu(plan: &Plan, remote: IpAddr) -> u16 {
+    let found = || route_mtu(local_to(plan, remote)?, remote);
     plan.mtu.or_else(found).unwrap_or(ETHERNET_MTU)
 }
 
 /// Whether less gets to a remote than was asked for.
-fn narrow_route(plan: &Plan, remote: SocketAddr) -> Option<String> {
-    let (asked, found) = (plan.mtu?, route_mtu(plan, remote)?);
-    let why = || {
-        format!("--mtu {asked}: the route to {} takes {found}, what is longer does not arrive", remote.ip())
-    };
+fn narrow_route(plan: &Plan, remote: IpAddr) -> Option<String> {
+    let (asked, found) = (plan.mtu?, route_mtu(local_to(plan, remote)?, remote)?);
+    let why =
+        || format!("--mtu {asked}: the route to {remote} takes {found}, what is longer does not arrive");
     (asked > found).then(why)
 }

@@ -230,6 +230,33 @@ pub fn routed() {
     b.end("TERM");
 }
 
+/// The path takes less than when the nodes were started: the pods are told.
+pub fn narrower_path() {
+    let ([one, two], _switch) = hosts();
+    let [a, b] = [(&one, 1), (&two, 2)].map(|(host, n)| {
+        let other = 3 - n;
+        let node = Process::start(
+            host,
+            &format!(
+                "--tap ol0 --vni 7 --local 10.99.0.{n} --remote 10.99.0.{other} --address 10.{n}.0.1/24 \
+                 --route 10.{n}.0.0/24=10.99.0.{n} --route 10.{other}.0.0/24=10.99.0.{other}"
+            ),
+        )
+        .ready();
+        host.rtnl().unwrap().add_route((ip(&format!("10.{other}.0.0")), 24), None, "ol0").unwrap();
+        node
+    });
+    let pods = [(&one, ip("10.1.0.1")), (&two, ip("10.2.0.1"))];
+    everything_passes(&pods, BYTES);
+    one.rtnl().unwrap().set_mtu("u0", 1400).unwrap();
+    everything_passes(&pods, BYTES);
+    let report = a.end("TERM");
+    assert!(report.contains("vtep 0: 10.99.0.2 port 4789, router 0e:6f:0a:63:00:02, MTU 1400"), "{report}");
+    assert!(report.contains("slow path too_big"), "{report}");
+    let report = b.end("TERM");
+    assert!(report.contains("vtep 0: 10.99.0.1 port 4789, router 0e:6f:0a:63:00:01, MTU 1500"), "{report}");
+}
+
 pub fn kernel_peer() {
     let ([one, two], _switch) = hosts();
     let mut r = two.rtnl().unwrap();
