@@ -57,7 +57,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_os = "linux")]
 fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
-    use std::io::{BufWriter, Write, stderr, stdout};
+    use std::io::{Write, stderr};
     use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
@@ -65,12 +65,15 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
 
     /// How often the devices are looked at, for an MTU or MAC address that somebody has changed.
     const LOOK: Duration = Duration::from_secs(5);
+    /// How long the end waits for whoever reads a report.
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     let mut signals = signals::Signals::new()?;
     let mut node = node::Node::start(plan)?;
     let user = plan.user.map(|user| (user.uid, user.gid));
     Privileges { user, net_admin: false }.give_up()?;
     let _ = write!(stderr(), "{}", report::Greeting(&node));
+    let mut printer = report::Printer::default();
     let mut looked = Instant::now();
     loop {
         let turn = match node.workers.run_for(signals.as_fd(), LOOK) {
@@ -83,15 +86,16 @@ fn run(plan: &args::Plan) -> Result<(), Box<dyn std::error::Error>> {
                 Turn::default()
             }
         };
-        // Whoever reads the report may have gone: that ends nothing.
         match turn.woken.then(|| signals.take()) {
-            Some(signals::Asked::End) => return Ok(()),
-            Some(signals::Asked::Report) => {
-                let mut out = BufWriter::new(stdout().lock());
-                let _ = report::write(&mut out, &node.workers).and_then(|()| out.flush());
+            Some(signals::Asked::End) => {
+                let _ = printer.is_through(PATIENCE);
+                return Ok(());
             }
+            Some(signals::Asked::Report) => printer.ask(),
             Some(signals::Asked::Nothing) | None => {}
         }
+        // Without a thread there is none this time.
+        let _ = printer.go_on(&node.workers, signals.waker());
         if looked.elapsed() >= LOOK {
             node.refresh();
             looked = Instant::now();

@@ -1,14 +1,20 @@
 //! Tables and counters, for people.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write, stdout};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use overlane::addr::{Destination, IpPrefix, Ipv4Prefix, Ipv6Prefix};
 use overlane::engine::ScopeCounters;
 use overlane::linux::{Offload, Workers};
-use overlane::table::fdb::EntryKind;
+use overlane::table::fdb::{EntryKind, FdbEntry};
 use overlane::table::vni::{Accept, Mode};
 use overlane::table::vtep::Origin;
+use overlane::time::Instant;
 
 use crate::node::Node;
 
@@ -87,11 +93,90 @@ impl fmt::Display for Carried<'_> {
     }
 }
 
-/// Writes everything that there is to see.
-pub(crate) fn write(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
-    let (engine, now) = (workers.engine(), workers.now());
+/// Prints on threads of their own: whoever reads may take long, or have stopped, and traffic does not wait.
+#[derive(Default)]
+pub(crate) struct Printer {
+    /// Closed when the last report is written.
+    written: Option<Receiver<Infallible>>,
+    /// Another one is asked for.
+    wanted: bool,
+}
+
+impl Printer {
+    /// A report is to be printed.
+    pub(crate) fn ask(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Prints what was asked for, unless the report before is still being read; `wake` is written to when
+    /// one is through.
+    pub(crate) fn go_on(&mut self, workers: &Workers, wake: &UnixStream) -> io::Result<()> {
+        if !self.wanted || !self.is_through(Duration::ZERO) {
+            return Ok(());
+        }
+        self.wanted = false;
+        let (report, mut wake, (writing, written)) =
+            (Report::new(workers), wake.try_clone()?, mpsc::channel());
+        thread::Builder::new().name("report".into()).spawn(move || {
+            // Whoever reads may have gone: that ends nothing.
+            let _ = report.write(&mut BufWriter::new(stdout().lock()));
+            drop(writing);
+            let _ = wake.write(&[0]);
+        })?;
+        self.written = Some(written);
+        Ok(())
+    }
+
+    /// Whether the last report is written, within this time.
+    pub(crate) fn is_through(&self, time: Duration) -> bool {
+        let waited = self.written.as_ref().map(|written| written.recv_timeout(time));
+        waited.is_none_or(|end| end == Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+/// All that there is to see, as it was at one moment.
+struct Report {
+    before: Vec<u8>,
+    /// May be many, and take less room than their text.
+    addresses: Vec<FdbEntry>,
+    now: Instant,
+    behind: Vec<u8>,
+}
+
+impl Report {
+    fn new(workers: &Workers) -> Report {
+        let fdb = workers.engine().tables().fdb();
+        let mut addresses = Vec::with_capacity(fdb.len());
+        addresses.extend(fdb.iter());
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        // Writing to memory does not fail.
+        let _ = tables(&mut before, workers).and_then(|()| counters(&mut behind, workers));
+        Report { before, addresses, now: workers.now(), behind }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.before)?;
+        for entry in &self.addresses {
+            write!(out, "  VNI {} {} at {}", entry.vni, entry.mac, entry.destination)?;
+            match entry.kind {
+                EntryKind::Static => writeln!(out, ", static")?,
+                kind => {
+                    let age = self.now.saturating_since(entry.last_seen).as_secs();
+                    let sticky = if kind == EntryKind::Sticky { ", sticky" } else { "" };
+                    writeln!(out, "{sticky}, seen {age} s ago")?;
+                }
+            }
+        }
+        out.write_all(&self.behind)?;
+        out.flush()
+    }
+}
+
+/// Writes the tables up to the addresses.
+fn tables(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
+    let engine = workers.engine();
     let tables = engine.tables();
-    writeln!(out, "== after {now}")?;
+    writeln!(out, "== after {}", workers.now())?;
     for (index, entry) in tables.vnis().iter() {
         let vni = entry.vni;
         let mode = match entry.config.mode {
@@ -134,18 +219,12 @@ pub(crate) fn write(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
         let macs = tables.fdb().learned_by(Destination::Vtep(id));
         writeln!(out, ", {macs} MACs; {}", Carried(engine.vtep_counters(id)))?;
     }
-    writeln!(out, "FDB: {} of {} places", tables.fdb().len(), tables.fdb().capacity())?;
-    for entry in tables.fdb().iter() {
-        write!(out, "  VNI {} {} at {}", entry.vni, entry.mac, entry.destination)?;
-        match entry.kind {
-            EntryKind::Static => writeln!(out, ", static")?,
-            kind => {
-                let age = now.saturating_since(entry.last_seen).as_secs();
-                let sticky = if kind == EntryKind::Sticky { ", sticky" } else { "" };
-                writeln!(out, "{sticky}, seen {age} s ago")?;
-            }
-        }
-    }
+    writeln!(out, "FDB: {} of {} places", tables.fdb().len(), tables.fdb().capacity())
+}
+
+/// Writes what was counted.
+fn counters(out: &mut dyn Write, workers: &Workers) -> io::Result<()> {
+    let engine = workers.engine();
     let c = engine.counters();
     writeln!(
         out,

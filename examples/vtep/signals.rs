@@ -20,6 +20,7 @@ pub(crate) enum Asked {
 
 pub(crate) struct Signals {
     wake: UnixStream,
+    waker: UnixStream,
     end: Arc<AtomicBool>,
     report: Arc<AtomicBool>,
 }
@@ -28,13 +29,18 @@ impl Signals {
     pub(crate) fn new() -> io::Result<Signals> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let signals = Signals { wake, end: Arc::default(), report: Arc::default() };
+        let signals = Signals { wake, waker, end: Arc::default(), report: Arc::default() };
         for (signal, flag) in [(SIGINT, &signals.end), (SIGTERM, &signals.end), (SIGUSR1, &signals.report)] {
             // In this order: whoever is woken finds the flag set.
             flag::register(signal, Arc::clone(flag))?;
-            pipe::register(signal, waker.try_clone()?)?;
+            pipe::register(signal, signals.waker.try_clone()?)?;
         }
         Ok(signals)
+    }
+
+    /// What is written here is as a signal that asks for nothing.
+    pub(crate) fn waker(&self) -> &UnixStream {
+        &self.waker
     }
 
     /// Waits for a signal, for so long at most.

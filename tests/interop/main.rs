@@ -83,6 +83,7 @@ fn main() {
         Case::new("vtep_example_with_several_source_ports", ALL, vtep::source_ports),
         Case::new("vtep_example_routed", ALL, vtep::routed),
         Case::new("vtep_example_routed_by_a_path_that_narrows", ALL, vtep::narrower_path),
+        Case::new("vtep_example_whose_report_nobody_reads", ALL, vtep::unread_report),
         Case::new("vtep_example_with_a_kernel_peer_over_ipv6", ALL, vtep::kernel_peer),
         Case::new("vtep_example_on_an_open_descriptor", ALL, vtep::open_descriptor),
         Case::new("vtep_example_gives_up_its_rights", ALL, rights::dropped),

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Instant;
@@ -255,6 +256,31 @@ pub fn narrower_path() {
     assert!(report.contains("slow path too_big"), "{report}");
     let report = b.end("TERM");
     assert!(report.contains("vtep 0: 10.99.0.1 port 4789, router 0e:6f:0a:63:00:01, MTU 1500"), "{report}");
+}
+
+/// Nobody reads what it prints: traffic goes on, and so does the end.
+pub fn unread_report() {
+    let ([one, two], _switch) = hosts();
+    let (mut out, _unread) = UnixStream::pair().unwrap();
+    out.set_nonblocking(true).unwrap();
+    while out.write(&[0; 4096]).is_ok() {}
+    out.set_nonblocking(false).unwrap();
+    let mut command = Command::new(program());
+    let arguments = "--tap ol0 --vni 42 --local 10.99.0.1 --remote 10.99.0.2 --address 10.42.0.1/24";
+    command.args(arguments.split_whitespace()).stdin(Stdio::null()).stdout(OwnedFd::from(out));
+    let mut a = Process::spawn_on(&one, command, || {}).ready();
+    let b = Process::start(
+        &two,
+        "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24",
+    )
+    .ready();
+    for _ in 0..2 {
+        a.signal("USR1");
+        everything_passes(&[(&one, ip("10.42.0.1")), (&two, ip("10.42.0.2"))], BYTES);
+    }
+    a.signal("TERM");
+    assert_eq!(a.child.wait().unwrap().code(), Some(0));
+    b.end("TERM");
 }
 
 pub fn kernel_peer() {
