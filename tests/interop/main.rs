@@ -54,6 +54,7 @@ fn main() {
         Case::new("a_removed_tap_ends_the_loop", ALL, bridged::removed_tap),
         Case::new("a_tap_with_packet_information_is_refused", ALL, tap::packet_information),
         Case::new("a_tap_keeps_its_own_filter", ALL, tap::own_filter),
+        Case::new("a_tap_that_outlives_its_driver", ALL, tap::given_back),
         Case::new("several_threads_share_a_node", ALL, workers::shared),
         Case::new("a_removed_tap_ends_all_threads", ALL, workers::removed_tap),
         Case::new("routed_between_overlane_nodes_and_flannel", ALL, routed::two_nodes_and_flannel),

@@ -1,12 +1,20 @@
 //! TAP descriptors that somebody else has attached.
 
 use std::fs::File;
+use std::io::Read;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
+use std::time::Instant;
 
 use libc::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, c_int};
-use overlane::linux::Tap;
+use overlane::addr::Vni;
+use overlane::linux::{Tap, UnderlayConfig};
+use overlane::table::vni::VniConfig;
+use overlane::wire::vxlan::{PORT, VxlanPolicy};
 use overlane_testkit::NetNs;
+
+use crate::node::*;
 
 /// A descriptor attached to the device with exactly these flags.
 fn attach(name: &str, flags: c_int) -> File {
@@ -123,4 +131,38 @@ pub fn own_filter() {
     let _ = take(&second);
     assert_eq!(flags(&first) & IFF_NO_PI, 0, "the first queue has its filter");
     assert!(filter(&first, libc::TUNGETFILTER));
+}
+
+/// A device that outlives its driver leaves nothing to whoever reads from it next.
+pub fn given_back() {
+    let ([one], _switch) = hosts();
+    let tap = one.run(|| {
+        let mut tap = Tap::create("mine").unwrap();
+        tap.set_up().unwrap();
+        tap
+    });
+    let mut r = one.rtnl().unwrap();
+    r.add_address("mine", ip("10.42.0.1"), 24).unwrap();
+    r.add_neighbour("mine", ip("10.42.0.2"), [2, 0, 0, 0, 0, 2]).unwrap();
+    let fd = OwnedFd::from(tap);
+    let mut kept = File::from(fd.try_clone().unwrap());
+    let mut node = driver(&one, &[host4(1)], PORT, VxlanPolicy::default(), UnderlayConfig::default());
+    let vni = Vni::truncate(42);
+    add_vni(&mut node, vni, VniConfig::default());
+    let port = add_tap(&mut node, vni, one.run(|| Tap::from_fd(fd, None).unwrap()));
+    assert!(node.tap(port).unwrap().offloads().checksum);
+    drop(node.into_engine());
+
+    one.run(|| UdpSocket::bind("10.42.0.1:0").unwrap().send_to(b"whole", "10.42.0.2:9").unwrap());
+    let (mut room, end) = ([0; 2000], Instant::now() + TIMEOUT);
+    loop {
+        assert!(Instant::now() < end);
+        match kept.read(&mut room) {
+            // Behind the virtio-net header and the Ethernet header, past what the kernel sends of its own accord.
+            Ok(len) if room[10..16] == [2, 0, 0, 0, 0, 2] && room[..len].ends_with(b"whole") => break,
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(TIMEOUT / 10_000),
+        }
+    }
+    assert_eq!(room[..10], [0; 10], "nothing is left to be done");
 }

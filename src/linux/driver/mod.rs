@@ -62,7 +62,7 @@ const AGEING_BUDGET: usize = 1024;
 /// once and cut by writing headers; what goes to one VTEP leaves in sends of many datagrams
 /// (`UDP_SEGMENT`). Datagrams arrive merged (`UDP_GRO`), each is decided on, and the frames of a flow
 /// are joined again before they are written. The offloads of devices and sockets are turned on when
-/// they are added, and those of a device off again when it is taken out.
+/// they are added, and those of a device off again when it is taken out or the driver ends.
 ///
 /// Of [`EngineConfig`](crate::engine::EngineConfig), `ttl`, `dscp`, `dont_fragment`, `source_ports`
 /// and the checksums do not apply here: they are the socket's ([`UnderlayConfig::of`](super::UnderlayConfig::of)). The UDP source port is that of the
@@ -443,8 +443,10 @@ impl Plane {
         tap.set_offloads(self.config.offload >= Offload::Gso);
         self.io.add_tap(port, tap, reads, TAP_QUOTA)?;
         let watched = self.renew();
-        if watched.is_err() {
-            drop(self.io.remove_tap(port));
+        if watched.is_err()
+            && let Some(mut tap) = self.io.remove_tap(port)
+        {
+            tap.set_offloads(false);
         }
         watched
     }
@@ -583,6 +585,15 @@ impl Plane {
         turn.woken = self.watch.woken();
         self.watch.sent(&self.io, self.io.counters.udp_tx.wrapping_sub(before));
         turn
+    }
+}
+
+impl Drop for Plane {
+    /// A device may outlive its driver, for a reader who knows nothing of superframes.
+    fn drop(&mut self) {
+        for slot in &mut self.io.taps {
+            slot.tap.set_offloads(false);
+        }
     }
 }
 
