@@ -51,7 +51,8 @@ impl Links {
     }
 
     /// Adds an address with its on-link prefix length. An IPv6 address is usable at once: duplicate
-    /// address detection is skipped (`IFA_F_NODAD`), for the overlay has just been given it.
+    /// address detection is skipped (`IFA_F_NODAD`), for the overlay has just been given it. One that is there already is
+    /// `EEXIST`, with any rights.
     pub fn add_address(&mut self, index: u32, addr: IpAddr, prefix_len: u8) -> Result<(), Error> {
         let most = if addr.is_ipv4() { 32 } else { 128 };
         if prefix_len > most {

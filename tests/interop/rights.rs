@@ -102,10 +102,11 @@ pub fn prepared_device() {
     r.set_mtu("mine", 1450).unwrap();
     assert_eq!(start("").fail(), refused("bring up", ""));
     r.set_up("mine").unwrap();
+    assert_eq!(start("--address 10.42.0.1/24").fail(), refused("add address 10.42.0.1/24 on", ""));
     r.add_address("mine", ip("10.42.0.1"), 24).unwrap();
     // Not once, but each time that it is started.
     for _ in 0..2 {
-        let a = start("").ready();
+        let a = start("--address 10.42.0.1/24").ready();
         has_nothing(&status(&a));
         let b = "--tap ol0 --vni 42 --local 10.99.0.2 --remote 10.99.0.1 --address 10.42.0.2/24";
         let b = Process::start(&two, b).ready();

@@ -14,6 +14,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use std::io;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
@@ -31,6 +32,11 @@ use super::link::{Link, by_index};
 use super::sys::errno;
 use crate::addr::MacAddr;
 
+const RTM_NEWADDR: u16 = 20;
+/// `struct ifaddrmsg` before the attributes.
+const ADDRESS_HEADER_LEN: usize = 8;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
 /// `struct ifinfomsg` before the attributes.
 const LINK_HEADER_LEN: usize = 16;
@@ -72,6 +78,12 @@ impl Route {
     /// The interface of this index, to say of it what it is called.
     fn known(&mut self, index: u32) -> Option<Link> {
         self.indexed(index).ok()?.iter().find_map(parse_link)
+    }
+
+    fn has_address(&mut self, index: u32, addr: IpAddr, prefix_len: u8) -> bool {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let replies = self.socket.dump("list", "addresses", message).unwrap_or_default();
+        replies.iter().any(|reply| is_address(reply, index, addr, prefix_len))
     }
 
     /// The interface of this index, if it is an Ethernet; and whether it can send.
@@ -153,13 +165,35 @@ impl Route {
         let Some(link) = self.known(index) else {
             return Err(error);
         };
-        let error = error.about(format!("{addr}/{prefix_len} on {}", link.name));
+        let what = format!("{addr}/{prefix_len} on {}", link.name);
+        // Of whoever has no rights the kernel does not look what is there.
+        if error.errno() == Some(errno::EPERM) && self.has_address(index, addr, prefix_len) {
+            let there = io::Error::from_raw_os_error(errno::EEXIST);
+            return Err(Error::new("add address", what, there));
+        }
+        let error = error.about(what);
         // Each kernel has its own errno for it.
         if addr.is_ipv6() && link.mtu < IPV6_MIN_MTU && error.errno() != Some(errno::EPERM) {
             return Err(error.hint(Some("IPv6 needs an MTU of 1280 or more")));
         }
         Err(error)
     }
+}
+
+/// Whether `reply` tells of this address on this interface.
+fn is_address(reply: &Reply, index: u32, addr: IpAddr, prefix_len: u8) -> bool {
+    let Some(([_, len, _, _, number @ ..], rest)) = reply.payload.split_first_chunk::<ADDRESS_HEADER_LEN>()
+    else {
+        return false;
+    };
+    let is_it = |value: &[u8]| match addr {
+        IpAddr::V4(a) => value == a.octets(),
+        IpAddr::V6(a) => value == a.octets(),
+    };
+    // Without a peer both are the interface's own, of which IPv6 has the first alone.
+    reply.kind == RTM_NEWADDR
+        && (*len, u32::from_ne_bytes(*number)) == (prefix_len, index)
+        && attributes(rest).any(|(kind, value)| matches!(kind, IFA_ADDRESS | IFA_LOCAL) && is_it(value))
 }
 
 fn parse_link(reply: &Reply) -> Option<Link> {
