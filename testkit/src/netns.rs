@@ -53,8 +53,11 @@ pub fn isolate() -> Result<(), Skip> {
         })
     })?;
     let write = |path: &str, text: String| {
-        fs::write(path, text)
-            .map_err(|e| Skip::new(format!("cannot write {path} of the new user namespace: {e}")))
+        fs::write(path, text).map_err(|e| {
+            Skip::new(format!(
+                "cannot write {path} of the new user namespace: {e}; run as root, or allow user namespaces"
+            ))
+        })
     };
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/uid_map", format!("0 {uid} 1"))?;
