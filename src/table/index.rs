@@ -344,6 +344,30 @@ mod tests {
     }
 
     #[test]
+    fn a_full_count_of_what_is_away_sends_no_more_away() {
+        let mut index = index(100);
+        // The first 300 and the last 100 have the same first slot and any second one.
+        let first_slot = |id: u64| !(300..600).contains(&id);
+        let hashes: Vec<Hash> = (0..700)
+            .map(|id| Hash {
+                place: Seed::fixed(4).hash(id, 9).place >> if first_slot(id) { 32 } else { 0 },
+                ..Seed::fixed(4).hash(id, 9)
+            })
+            .collect();
+        let mut present = vec![false; hashes.len()];
+        for (id, hash) in hashes.iter().enumerate() {
+            present[id] = index.insert(*hash, id as u32, |i| hashes[i as usize]);
+            check(&index, &hashes, |id| present[id as usize]);
+        }
+        assert_eq!(index.slots[0].tags.overflow(), u8::MAX);
+        assert!(present[..300].iter().filter(|p| **p).count() >= 255 && present[600..].iter().any(|p| !p));
+        for (id, here) in present.iter().enumerate().filter(|(_, here)| **here) {
+            assert_eq!(index.remove(hashes[id], id as u32), *here);
+        }
+        assert!(index.slots.iter().all(|s| s.tags == TagGroup::EMPTY));
+    }
+
+    #[test]
     fn equal_hashes_cost_two_slots_and_then_refusals() {
         let mut index = index(100);
         let taken = (0..1000).filter(|id| index.insert(SAME, *id, |_| SAME)).count();
