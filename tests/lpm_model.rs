@@ -509,6 +509,9 @@ fn answers_follow_every_change() {
     agrees(&lpm, &naive);
     lpm.clear(1);
     agrees(&lpm, &Naive::default());
+    let gone: Vec<_> = naive.routes.iter().map(|route| Ipv4Addr::of(route.1)).collect();
+    assert!(gone.iter().all(|addr| lpm.lookup(1, *addr).is_none()), "no answer stays");
+    same_in_batches(&lpm, 1, &gone);
 }
 
 /// Filled until it refuses, emptied in another order, and filled again, always with the same result.

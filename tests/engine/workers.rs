@@ -281,3 +281,18 @@ fn a_merge_heeds_a_clock_that_stepped_back() {
     node.engine.merge(T0, &mut worker());
     assert!(node.engine.next_timeout().unwrap() <= T0 + core::time::Duration::from_secs(30));
 }
+
+/// What is in the memory that a context is made over was not counted by it.
+#[test]
+fn a_new_context_has_counted_nothing() {
+    let mut node = Node::<Heap>::new(A, &[B]);
+    let mut parts = ContextParts::<Heap>::with_capacity(&CAPACITY);
+    for counters in [&mut parts.vni_counters, &mut parts.vtep_counters, &mut parts.port_counters] {
+        counters.iter_mut().for_each(|c| c.traffic.rx_frames = 9);
+    }
+    node.engine.merge(T0, &mut Context::new(parts).unwrap());
+    let nothing = Some(&ScopeCounters::default());
+    assert_eq!(node.engine.vni_counters(VNI), nothing);
+    assert_eq!(node.engine.vtep_counters(node.vtep(B)), nothing);
+    assert_eq!(node.engine.port_counters(node.port), nothing);
+}

@@ -63,7 +63,7 @@ impl Pair {
             now: 1_000_000,
             group_policy,
         };
-        Pair { engine, model, r: Random { state: seed, limited: seed % 2 == 0 } }
+        Pair { engine, model, r: Random { state: seed, limited: seed.is_multiple_of(2) } }
     }
 
     fn now(&self) -> Instant {

@@ -138,7 +138,7 @@ impl Model {
     }
 
     pub fn fits_on(&self, list: usize) -> bool {
-        list % 14 != 0 || self.free_nodes() > 0
+        !list.is_multiple_of(14) || self.free_nodes() > 0
     }
 
     pub fn drop(&mut self, reason: DropReason, vni: Option<Vni>, vtep: Option<VtepId>, port: Option<PortId>) {
