@@ -408,12 +408,12 @@ impl Received {
     }
 }
 
-/// Two bridged VNIs, one of them open, and a routed one; two ports in each, two VTEPs.
+/// Two bridged VNIs, one of them open and with a group, and a routed one; two ports in each, two VTEPs.
 pub(crate) fn furniture(config: &EngineConfig) -> Vec<Command> {
     let [open, bridged, routed, _] = FEW_VNIS;
     let v4 = config.local_v4.is_some();
     let peers = [2, 3].map(|n| if v4 { peer_v4(n) } else { peer_v6(n) });
-    let any_source = VniConfig { accept: Accept::AnySource, ..VniConfig::default() };
+    let any_source = VniConfig { accept: Accept::AnySource, group_policy: Some(7), ..VniConfig::default() };
     let mut all = Vec::new();
     for (vni, config) in
         [(open, any_source), (bridged, VniConfig::default()), (routed, VniConfig::routed(ROUTER))]
@@ -427,7 +427,7 @@ pub(crate) fn furniture(config: &EngineConfig) -> Vec<Command> {
         let config = VtepConfig { mtu, ..VtepConfig::new(addr, 4789) };
         all.push(Command::AddVtep(VtepConfig { underlay_mac: ROUTER, inner_mac: Some(ROUTER), ..config }));
         let (vtep, kind) = (VtepId(n as u16), EntryKind::Learned);
-        all.push(Command::AddFlood { vni: bridged, vtep });
+        all.extend([open, bridged].map(|vni| Command::AddFlood { vni, vtep }));
         let mac = MacAddr([2, 0, 0, 0, 0, n as u8]);
         all.push(Command::AddMac { vni: bridged, mac, at: Destination::Vtep(vtep), kind });
     }
