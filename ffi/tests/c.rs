@@ -74,6 +74,48 @@ fn c_lays_the_structures_out_as_rust_does() {
     }
 }
 
+/// What the README says of installing works on a machine that has nothing yet, but for `ldconfig`, which asks for rights.
+#[test]
+fn the_installation_of_the_readme_gives_a_program_that_runs() {
+    let Some(cc) = compiler("CC", &["cc", "gcc", "clang"]) else { return skip("installation", "no cc") };
+    let readme = std::fs::read_to_string(Path::new(CRATE).join("README.md")).unwrap();
+    let (_, section) = readme.split_once("Dynamically.").unwrap();
+    let (section, _) = section.split_once("\nThe header is").unwrap();
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands: Vec<_> = commands.filter(|line| *line != "ldconfig").collect();
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
+    let _ = std::fs::remove_dir_all(&prefix);
+    // Linux has these two everywhere.
+    for dir in ["include", "lib"] {
+        std::fs::create_dir_all(prefix.join(dir)).unwrap();
+    }
+    std::fs::copy(example("minimal.c"), prefix.join("host.c")).unwrap();
+    let script = commands.join("\n").replace("/usr/local", "$PREFIX").replace(
+        "cc host.c",
+        "$CC \"$PREFIX/host.c\" -o \"$PREFIX/host\" -I\"$PREFIX/include\" -L\"$PREFIX/lib\"",
+    );
+    let quoted = script.replace("target/release", "$LIBRARIES").lines().map(quote_paths).collect::<String>();
+    let cc = format!("{cc} {}", std::env::var("OVERLANE_CFLAGS").unwrap_or_default());
+    let mut command = Command::new("sh");
+    command.args(["-euc", &quoted]).current_dir(root()).env("PREFIX", &prefix).env("CC", cc);
+    let out = command.env("LIBRARIES", libraries()).output().unwrap();
+    assert!(out.status.success(), "{quoted}{}", text(&out));
+    let mut host = Command::new(prefix.join("host"));
+    let out = host.env("LD_LIBRARY_PATH", prefix.join("lib")).output().unwrap();
+    assert!(out.status.success() && text(&out).contains("to VTEP 0"), "{}", text(&out));
+    let pc = std::fs::read_to_string(prefix.join("lib/pkgconfig/overlane.pc")).unwrap();
+    assert!(pc.contains(&format!("prefix={}", prefix.display())) && !pc.contains('@'), "{pc}");
+}
+
+/// A line of a shell whose words that begin with a variable are one word each, whatever it holds.
+fn quote_paths(line: &str) -> String {
+    let word = |word: &str| match word.strip_prefix('$') {
+        Some(path) if path.starts_with("PREFIX/") || path.starts_with("LIBRARIES/") => format!("\"${path}\""),
+        _ => word.to_string(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ") + "\n"
+}
+
 /// What a static library of Rust needs beside itself is what the compiler says it does.
 #[test]
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
