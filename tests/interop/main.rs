@@ -75,6 +75,7 @@ fn main() {
         Case::new("tunnel_offload_comes_and_goes", ALL, tunnel::comes_and_goes),
         Case::new("tunnel_offload_heeds_changes", ALL, tunnel::heeds_changes),
         Case::new("tunnel_offload_goes_by_the_rules", ALL, tunnel::goes_by_the_rules),
+        Case::new("tunnel_offload_from_an_address_that_goes", ALL, tunnel::address_that_goes),
         Case::new("tunnel_offload_falls_back", ALL, tunnel::falls_back),
         Case::new("tunnel_offload_device_that_comes_back", ALL, tunnel::device_that_comes_back),
         Case::new("tunnel_offload_over_devices_that_do_not_cut", ALL, tunnel::devices_that_do_not_cut),

@@ -341,6 +341,39 @@ pub fn goes_by_the_rules() {
     }
 }
 
+/// An address that was taken from the node is no longer sent from, though the routes to others stay. (Over IPv6 the
+/// kernel's sockets send on from such a one.)
+pub fn address_that_goes() {
+    let ([one, two], _switch) = hosts();
+    if !offered("tunnel_offload_from_an_address_that_goes", &one) {
+        return;
+    }
+    let (local, len) = (ip("10.98.0.1"), 32);
+    let mut r = one.rtnl().unwrap();
+    r.add_address("lo", local, len).unwrap();
+    two.rtnl().unwrap().add_route((local, len), Some(host4(1)), "u0").unwrap();
+    let node = |host, n: u8, local, remote| {
+        let arguments =
+            format!("--tap ol0 --vni 42 --local {local} --remote {remote} --address 10.42.0.{n}/24");
+        Process::start(host, &arguments).ready()
+    };
+    let (a, b) = (node(&one, 1, local, host4(2)), node(&two, 2, host4(2), local));
+    let many =
+        Datagrams { count: 400, sizes: &[1200], at_once: 40, window: u64::MAX, ..Datagrams::default() };
+    let superframes = || {
+        let capture = Capture::start(&one, "u0", Limits { snap_len: 64, frames: 100_000 }).unwrap();
+        many.run(&two, &one, ip("10.42.0.2")).unwrap();
+        capture.stop().frames.iter().filter(|f| f.outgoing && f.wire_len > 1514).count()
+    };
+    let done = tcp_transfer(&two, &one, ip("10.42.0.2"), BYTES, TIMEOUT).unwrap();
+    assert_eq!(done.bytes, BYTES);
+    assert!(superframes() > 0);
+    r.delete_address("lo", local, len).unwrap();
+    assert_eq!(superframes(), 0);
+    a.end("TERM");
+    b.end("TERM");
+}
+
 /// Sockets carry what the tunnel cannot: nothing is lost while a neighbour changes, and after an
 /// uplink is taken away.
 pub fn falls_back() {

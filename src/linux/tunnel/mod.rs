@@ -174,7 +174,10 @@ impl Way {
     /// Takes note of a change: what may be wrong now is looked up again.
     fn heed(&mut self, change: &Change) {
         let outdated = match *change {
-            Change::Route(prefix, len) => covers(prefix, len, self.to.ip()),
+            // An address of this node that goes takes the route to itself along.
+            Change::Route(prefix, len) => {
+                covers(prefix, len, self.to.ip()) || covers(prefix, len, self.from.ip())
+            }
             Change::Link(index) => self.hop.is_some_and(|hop| hop.index == index),
             Change::Neighbour(index, addr, state) => match state {
                 _ if self.hop.is_none_or(|hop| (hop.index, hop.addr) != (index, addr)) => false,
@@ -498,6 +501,7 @@ mod tests {
             (way, Change::Anything, true, false),
             (way, Change::Route(ip("10.1.0.0"), 16), true, false),
             (way, Change::Route(other, 32), false, false),
+            (way, Change::Route(ip("10.0.0.1"), 32), true, false),
             (nowhere, Change::Route(ip("0.0.0.0"), 0), true, false),
             (way, Change::Link(7), true, false),
             (way, Change::Link(8), false, false),
