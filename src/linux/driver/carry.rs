@@ -56,6 +56,11 @@ impl Quota {
         }
         self.served = micros;
     }
+
+    /// Asks for no more than so many the next time, but for one.
+    pub(super) fn limit(&mut self, packets: usize) {
+        self.next = self.next.min(packets.max(1));
+    }
 }
 
 /// Joined writes that a device refuses, one after the other, before it is given no more.

@@ -266,6 +266,22 @@ fn a_flood_to_many_vteps_leaves_in_one_send_for_each() {
 }
 
 #[test]
+fn floods_to_many_vteps_are_few_in_a_turn() {
+    const FRAMES: usize = 8;
+    let (mut a, _, pod) = bridged_on(A, Offload::Gso);
+    let _ends: Vec<_> = (10..60).map(|n| listen(&mut a, &format!("127.0.0.{n}"))).collect();
+    // 50 times 60 copies of each.
+    let (header, superframe) = tcp(MacAddr::BROADCAST, 6000, 100);
+    for _ in 0..FRAMES {
+        put_with(&pod, header, &superframe);
+    }
+    for _ in 0..FRAMES {
+        assert_eq!(a.turn(SOON).unwrap().frames, 1);
+    }
+    assert_eq!(a.counters().udp_tx, (FRAMES * 3000) as u64);
+}
+
+#[test]
 fn what_stays_on_the_node_stays_whole() {
     let (mut a, _, pod) = bridged_on(A, Offload::Gso);
     let (near, near_pod) = add_pod(&mut a, PortConfig::new(VNI));

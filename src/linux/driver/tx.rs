@@ -32,6 +32,10 @@ const PACKETS: usize = 32 * ROOM;
 /// Frames that one turn takes from one device.
 pub(super) const TAP_QUOTA: usize = 256;
 
+/// Copies of floods that one turn makes for one device, and no more frames then: with many VTEPs they take far longer
+/// than frames do, and the others wait.
+const COPIES: usize = 2048;
+
 /// Headers of segments that are written at a time.
 const WINDOW: usize = 256;
 
@@ -77,6 +81,8 @@ pub(super) struct Tx {
     pub(super) outbox: Outbox,
     /// Whom a flood goes to; has room for every VTEP.
     targets: Vec<Target>,
+    /// Copies of floods from the device that is served.
+    copies: usize,
     /// Whether sends may be cut by the kernel.
     segments: bool,
     /// Whether each datagram is sent by itself.
@@ -92,6 +98,7 @@ impl Tx {
             decided: vec![None; BATCH].into_boxed_slice(),
             outbox: Outbox::new(level),
             targets: Vec::with_capacity(vteps),
+            copies: 0,
             segments: level >= Offload::Gso,
             single: level == Offload::None,
         }
@@ -110,6 +117,7 @@ impl Tx {
         let (port, quota) = (slot.port, slot.quota.get());
         let (mut total, mut superframe) = (0, false);
         let mut shared = self.used > 0;
+        self.copies = 0;
         let mut reads = core::mem::take(&mut self.reads);
         loop {
             let want = quota.saturating_sub(total).min(BATCH);
@@ -126,7 +134,7 @@ impl Tx {
             if self.outbox.is_empty() {
                 self.used = 0;
             }
-            if total >= quota {
+            if total >= quota || self.copies >= COPIES {
                 break;
             }
             if !more && shared && !self.has_room() {
@@ -139,6 +147,9 @@ impl Tx {
         self.reads = reads;
         if let Some(slot) = io.taps.get_mut(index) {
             slot.quota.had(total, superframe, clock.micros);
+            if let Some(most) = total.saturating_mul(COPIES).checked_div(self.copies) {
+                slot.quota.limit(most);
+            }
             slot.count_lost(mind);
         }
         total
@@ -346,6 +357,9 @@ impl Tx {
                 },
             }
         }
+        let segments = cut.as_ref().map_or(1, Superframe::segments);
+        self.copies =
+            self.copies.saturating_add(ports).saturating_add(targets.len().saturating_mul(segments));
         // The tables may not change while they are read, and a lost copy is counted in them: one port
         // at a time.
         for n in 0..ports {
