@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlane::addr::{Destination, MacAddr, NextHop, PortId, Vni, VtepId};
-use overlane::engine::{Capacity, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Tables, Verdict};
+use overlane::engine::{
+    Capacity, Command, Context, ContextParts, Engine, Frame, HEADROOM, Heap, Replica, Tables, Verdict,
+};
 use overlane::error::{ParseError, PortError};
 use overlane::table::fdb::{
     EntryKind, Fdb, Learned, Probe, Quota, Sighting, SlotGroup, TagGroup, groups_for,
@@ -49,6 +51,9 @@ counted! {
     }
     fn counted_decap(t: &Tables<Heap>, c: &mut Context<Heap>, frames: &mut [Frame<'_>]) -> () {
         t.decap(NOW, c, frames)
+    }
+    fn counted_replicas_from(t: &Tables<Heap>, frame: &Frame<'_>, first: usize) -> Option<(usize, Replica)> {
+        t.replicas_from(frame, first).next()
     }
     fn counted_fdb_lookup(t: &Tables<Heap>, mac: MacAddr) -> Option<Destination> {
         t.fdb().lookup(NOW, BRIDGE, mac)
@@ -102,6 +107,11 @@ pub const ALL: &[Hot] = &[
     Hot { name: "Tables::decap, a packet in 32", symbol: "counted_decap", run: decap },
     Hot { name: "Tables::encap, UDP shape", symbol: "counted_encap", run: encap_udp },
     Hot { name: "Tables::decap, UDP shape", symbol: "counted_decap", run: decap_udp },
+    Hot {
+        name: "Tables::replicas_from, the last of 200",
+        symbol: "counted_replicas_from",
+        run: replicas_from,
+    },
     Hot { name: "Fdb::lookup, hit", symbol: "counted_fdb_lookup", run: fdb_hit },
     Hot { name: "Fdb::lookup, miss", symbol: "counted_fdb_lookup", run: fdb_miss },
     Hot { name: "Fdb::probe, fresh", symbol: "counted_fdb_probe", run: fdb_probe },
@@ -194,6 +204,19 @@ fn encap_udp() -> usize {
 
 fn decap_udp() -> usize {
     decap_of(Shape::Udp, overlane::wire::vxlan::HEADER_LEN)
+}
+
+fn replicas_from() -> usize {
+    let (mut engine, mut buffer) = (engine(), packet(0));
+    for n in 0..200 {
+        let member = Command::AddFlood { vni: BRIDGE, vtep: vtep_of(n) };
+        engine.apply(NOW, &member).expect("there is room");
+    }
+    buffer[HEADROOM..HEADROOM + 6].fill(0xff);
+    let mut frames = [Frame::new(&mut buffer, HEADROOM..HEADROOM + INNER).expect("within the buffer")];
+    engine.encap(NOW, PortId(0), &mut frames).expect("the port is there");
+    // The port that it came from has the first place.
+    all(|_| matches!(counted_replicas_from(engine.tables(), &frames[0], 200), Some((201, _))))
 }
 
 fn fdb_hit() -> usize {
