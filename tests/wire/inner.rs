@@ -337,3 +337,19 @@ proptest! {
         }
     }
 }
+
+/// The short way reads no ports that a packet's length leaves out, nor of a packet that ends behind the frame.
+#[test]
+fn lengths_that_lie_are_no_short_way() {
+    let mut four = [0x11u8; 60];
+    four[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17]);
+    let mut six = [0x11u8; 80];
+    six[12..21].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17]);
+    for len in 0..=255 {
+        (four[17], six[19]) = (len, len);
+        for frame in [&four[..], &six[..]] {
+            let inner = Inner::classify(frame).unwrap();
+            assert_eq!(Flow::of(frame, 7).unwrap().hash, inner.flow_hash(7), "length {len}");
+        }
+    }
+}
