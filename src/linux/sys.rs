@@ -204,6 +204,11 @@ impl IntOption {
             (libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE) as i32,
         ),
     ];
+    #[cfg(test)]
+    pub(super) const TRANSMIT_STAMPS: (IntOption, i32) = (
+        IntOption::TIMESTAMPING,
+        (libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE) as i32,
+    );
     pub(super) const RECEIVE_BUFFER: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_RCVBUF);
     pub(super) const RECEIVE_BUFFER_FORCE: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
     pub(super) const SEND_BUFFER: IntOption = IntOption::new(libc::SOL_SOCKET, libc::SO_SNDBUF);

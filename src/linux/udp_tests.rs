@@ -141,12 +141,11 @@ fn the_error_of_one_datagram_costs_no_other() {
 /// What a socket from outside was told before would cut, hold back or report what is sent.
 #[test]
 fn options_of_a_socket_from_outside_are_turned_off() {
-    const STAMPS: u32 = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     for local in LOCAL {
         let own = Options::of(local.parse().unwrap());
         for (option, value) in [
             (own.error_queue, 1),
-            (IntOption::TIMESTAMPING, STAMPS as i32),
+            IntOption::TRANSMIT_STAMPS,
             (IntOption::UDP_SEGMENT, 3),
             (IntOption::UDP_CORK, 1),
         ] {
