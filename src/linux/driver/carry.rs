@@ -34,6 +34,10 @@ pub(super) struct Quota {
     served: u64,
 }
 
+/// Copies of floods that one turn makes for one device or socket, and asks for no more packets then: to many VTEPs or
+/// ports they take far longer than packets do, and the others wait.
+pub(super) const COPIES: usize = 2048;
+
 /// Small packets that come further apart than this, in microseconds, come one by one.
 pub(super) const APART: u64 = 25;
 
@@ -57,9 +61,11 @@ impl Quota {
         self.served = micros;
     }
 
-    /// Asks for no more than so many the next time, but for one.
-    pub(super) fn limit(&mut self, packets: usize) {
-        self.next = self.next.min(packets.max(1));
+    /// Learns how many copies of floods so many packets took: the next ones are to take [`COPIES`], or be one.
+    pub(super) fn flooded(&mut self, packets: usize, copies: usize) {
+        if let Some(most) = packets.saturating_mul(COPIES).checked_div(copies) {
+            self.next = self.next.min(most.max(1));
+        }
     }
 }
 

@@ -282,6 +282,25 @@ fn floods_to_many_vteps_are_few_in_a_turn() {
 }
 
 #[test]
+fn floods_to_many_ports_are_few_in_a_turn() {
+    const ROOMS: usize = 4;
+    let (mut a, _, _pod) = bridged_on(A, Offload::Gso);
+    let _pods: Vec<_> = (1..40).map(|_| add_pod(&mut a, PortConfig::new(VNI))).collect();
+    let mut far = far(B);
+    add_vtep(&mut a, VtepConfig::new(ip(B), far.local_addr().port()));
+    // 40 times 60 copies of each.
+    let frame = ethernet(MacAddr::BROADCAST, POD, 0x88b5, &[7; 40]);
+    let datagram = [&VxlanHeader::emit(VNI, None)[..], &frame].concat();
+    let to = a.sockets().next().unwrap().local_addr();
+    for _ in 0..ROOMS {
+        send_merged(&mut far, to, &[datagram.repeat(60)], datagram.len() as u16);
+    }
+    for _ in 0..ROOMS {
+        assert_eq!(a.turn(SOON).unwrap().datagrams, 60);
+    }
+}
+
+#[test]
 fn what_stays_on_the_node_stays_whole() {
     let (mut a, _, pod) = bridged_on(A, Offload::Gso);
     let (near, near_pod) = add_pod(&mut a, PortConfig::new(VNI));

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::io::IoSlice;
 
 use super::Clock;
-use super::carry::{Io, Origin, link_len};
+use super::carry::{COPIES, Io, Origin, link_len};
 use super::mind::Mind;
 use crate::addr::{PortId, Vni};
 use crate::engine::{BATCH, Frame, Verdict};
@@ -69,6 +69,8 @@ pub(super) struct Rx {
     batch: RecvBatch,
     items: Vec<Item>,
     merger: Merger,
+    /// Copies of floods from the socket that is served.
+    copies: usize,
     /// Whether frames may be joined.
     merge: bool,
     /// How many datagrams one call receives.
@@ -83,6 +85,7 @@ impl Rx {
             batch: RecvBatch::new(SOCKET_QUOTA),
             items: Vec::with_capacity(FRAMES),
             merger: Merger::new(FRAMES),
+            copies: 0,
             merge: level >= Offload::Gso,
             at_once: if level == Offload::None { 1 } else { SOCKET_QUOTA },
         }
@@ -92,7 +95,8 @@ impl Rx {
     pub(super) fn serve<M: Mind>(&mut self, mind: &mut M, io: &mut Io, clock: Clock, index: usize) -> usize {
         let Some(quota) = io.sockets.get(index).map(|slot| slot.quota.get()) else { return 0 };
         let (mut rooms, mut total) = (0, 0);
-        while rooms < quota {
+        self.copies = 0;
+        while rooms < quota && self.copies < COPIES {
             let want = (quota - rooms).min(self.at_once);
             let (filled, lost) = self.receive(mind, io, index, want);
             rooms += filled;
@@ -118,6 +122,7 @@ impl Rx {
         if let Some(slot) = io.sockets.get_mut(index) {
             // Several in one room mean that more are coming.
             slot.quota.had(rooms, total > rooms, clock.micros);
+            slot.quota.flooded(rooms, self.copies);
             slot.count_lost(mind);
         }
         total
@@ -288,7 +293,9 @@ impl Rx {
                 0 => (None, 1),
                 _ => {
                     let vni = Vni::truncate(lane & !FLOOD);
-                    (Some(vni), flood_ports(mind, vni).count())
+                    let ports = flood_ports(mind, vni).count();
+                    self.copies = self.copies.saturating_add(ports);
+                    (Some(vni), ports)
                 }
             };
             let port_at = |mind: &M, n: usize| match flood {

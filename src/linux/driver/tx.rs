@@ -7,7 +7,7 @@ use core::array;
 use core::ops::Range;
 
 use super::Clock;
-use super::carry::{Io, Origin, address};
+use super::carry::{COPIES, Io, Origin, address};
 use super::mind::Mind;
 use super::outbox::{Outbox, Piece, Target};
 use crate::addr::{Destination, PortId, Vni, VtepId};
@@ -31,10 +31,6 @@ const PACKETS: usize = 32 * ROOM;
 
 /// Frames that one turn takes from one device.
 pub(super) const TAP_QUOTA: usize = 256;
-
-/// Copies of floods that one turn makes for one device, and no more frames then: with many VTEPs they take far longer
-/// than frames do, and the others wait.
-const COPIES: usize = 2048;
 
 /// Headers of segments that are written at a time.
 const WINDOW: usize = 256;
@@ -147,9 +143,7 @@ impl Tx {
         self.reads = reads;
         if let Some(slot) = io.taps.get_mut(index) {
             slot.quota.had(total, superframe, clock.micros);
-            if let Some(most) = total.saturating_mul(COPIES).checked_div(self.copies) {
-                slot.quota.limit(most);
-            }
+            slot.quota.flooded(total, self.copies);
             slot.count_lost(mind);
         }
         total
