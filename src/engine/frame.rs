@@ -118,6 +118,7 @@ impl<'b> Frame<'b> {
 
     /// The same frame, received from this underlay address. A backend whose outer shape is
     /// [`Shape::Udp`](crate::wire::outer::Shape::Udp) must say so, as the bytes do not.
+    #[must_use]
     pub fn with_source(mut self, source: IpAddr) -> Self {
         self.source = Some(source);
         self
@@ -126,12 +127,14 @@ impl<'b> Frame<'b> {
     /// The same frame as a segmentation-offload superframe: `len` octets is the longest inner
     /// frame, headers included, that cutting it up will make. MTU rules look at this length.
     /// Zero, the default, says that the frame is sent as it is.
+    #[must_use]
     pub fn with_segment_len(mut self, len: usize) -> Self {
         self.segment_len = len;
         self
     }
 
     /// The same frame, to be sent with this policy group instead of the VNI's own.
+    #[must_use]
     pub fn with_group(mut self, group: GroupPolicy) -> Self {
         self.group = Some(group);
         self
@@ -140,6 +143,7 @@ impl<'b> Frame<'b> {
     /// The same frame, received with this ECN field (the low two bits count). With
     /// [`Shape::Udp`](crate::wire::outer::Shape::Udp) only the socket knows it (`IP_RECVTOS`,
     /// `IPV6_RECVTCLASS`); the other shapes read it from the outer header.
+    #[must_use]
     pub fn with_ecn(mut self, ecn: u8) -> Self {
         self.ecn = ecn & 3;
         self
