@@ -106,7 +106,7 @@ impl<S: Storage> Tables<S> {
         let mut came = Load::default();
         for (frame, crossing) in frames.iter_mut().zip(&mut crossings) {
             came.add(frame.len());
-            frame.enter(inlet);
+            frame.enter(inlet.port, inlet.vni, inlet.group);
             if let Some(bytes) = frame.packet()
                 && let Some((hash, ecn)) = Flow::plain_v4(bytes, 0)
                 && let Some((destination, source)) = inner::addresses(bytes)
@@ -176,7 +176,7 @@ impl<S: Storage> Tables<S> {
         let (mut came, mut left) = (Load::default(), Departures::default());
         for frame in frames {
             came.add(frame.len());
-            frame.enter(inlet);
+            frame.enter(inlet.port, inlet.vni, inlet.group);
             let r = self.route(&domain, true, frame.bytes(), 0, &mut Silent);
             (frame.flow_hash, frame.ecn) = (r.flow_hash, r.ecn);
             if let Some(miss) = r.miss {

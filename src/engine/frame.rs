@@ -4,7 +4,6 @@ use core::fmt;
 use core::net::IpAddr;
 use core::ops::Range;
 
-use super::decide::Inlet;
 use crate::addr::{PortId, Vni, VtepId};
 use crate::error::{DropReason, FrameError, PuntReason};
 use crate::wire::checksum::Sum;
@@ -250,12 +249,12 @@ impl<'b> Frame<'b> {
         Ok(())
     }
 
-    /// Notes where the frame comes from.
+    /// Notes where the frame comes from; `group` is for one that has none.
     #[inline(always)]
-    pub(crate) fn enter(&mut self, inlet: &Inlet<'_>) {
-        (self.ingress, self.vni) = (Ingress::Port(inlet.port), Some(inlet.vni));
+    pub(crate) fn enter(&mut self, port: PortId, vni: Vni, group: Option<GroupPolicy>) {
+        (self.ingress, self.vni) = (Ingress::Port(port), Some(vni));
         if self.group.is_none() {
-            self.group = inlet.group;
+            self.group = group;
         }
     }
 

@@ -119,7 +119,7 @@ impl Inner {
     /// The ECN codepoint, if this is IP (see [`ecn`](super::ecn)).
     #[inline]
     pub fn ecn(&self) -> Option<u8> {
-        self.tos().map(super::ecn::encapsulate)
+        self.tos().map(|tos| tos & 0b11)
     }
 
     /// A hash of the flow, for the choice of a path (RFC 7348, section 5: the outer source port).
